@@ -1,0 +1,17 @@
+//! Decoding and judgement of Erlang distribution and EPMD: bytes and time in, events and alerts out.
+//!
+//! Nothing in here does I/O, reads a clock or spawns a thread, so the daemon, the offline analysis, the tests
+//! and the fuzzers all run the same code.
+
+pub mod cluster;
+pub mod detect;
+pub mod dist;
+pub mod etf;
+pub mod event;
+pub mod limits;
+pub mod model;
+pub mod net;
+pub mod packet;
+pub mod policy;
+pub mod time;
+pub mod wire;

@@ -1,0 +1,2 @@
+//! The `distwatch` program.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The one entry for chores; see `cargo xtask --help`.
+fn main() {}
