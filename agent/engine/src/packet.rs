@@ -110,3 +110,13 @@ pub struct At {
     /// Its interface.
     pub interface: InterfaceId,
 }
+
+impl std::fmt::Display for PacketRef {
+    /// `105`, or `2:105` in the second of several captures.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.capture {
+            0 => write!(f, "{}", self.number),
+            capture => write!(f, "{}:{}", u64::from(capture) + 1, self.number),
+        }
+    }
+}

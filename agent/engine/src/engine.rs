@@ -1,0 +1,161 @@
+//! Packets in, events out: the decoders tied together. No I/O, no clock.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use crate::connection::Connection;
+use crate::cookies::Dictionary;
+use crate::event::{Event, Expected};
+use crate::flow::{FlowTable, Ports};
+use crate::limits::Limits;
+use crate::listeners::Listeners;
+use crate::model::Stats;
+use crate::net::{Decoded, Net};
+use crate::packet::{At, InterfaceId, Packet, PacketRef};
+use crate::policy::{Arguments, Policy};
+use crate::stats::Counters;
+use crate::time::Timestamp;
+
+/// Decodes packets. [`Engine::handle_packet`] cannot fail: what cannot be read is counted or said as an event.
+pub struct Engine {
+    net: Net,
+    flows: FlowTable<Connection>,
+    context: Context,
+}
+
+/// What all connections share.
+pub struct Context {
+    /// Limits in force.
+    pub limits: Limits,
+    /// Where EPMD and distribution listen.
+    pub listeners: Listeners,
+    /// Words that a cookie must not be.
+    pub dictionary: Dictionary,
+    /// How much of the arguments is kept.
+    pub arguments: Arguments,
+    /// Tell every control message, not just the first of a kind and a count.
+    pub every_message: bool,
+    /// What was counted.
+    pub counters: Counters,
+    interfaces: Vec<String>,
+    events: VecDeque<Event>,
+}
+
+impl Context {
+    /// Says something.
+    pub fn tell(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    /// The name of an interface; empty where the capture gives none.
+    #[must_use]
+    pub fn interface(&self, id: InterfaceId) -> &str {
+        self.interfaces.get(id.0 as usize).map_or("", String::as_str)
+    }
+}
+
+impl Ports for Context {
+    fn is_listener(&self, at: SocketAddr) -> bool {
+        self.listeners.expected(at).is_some()
+    }
+}
+
+impl Engine {
+    /// An engine under a policy.
+    #[must_use]
+    pub fn new(policy: &Policy) -> Self {
+        Self {
+            net: Net::new(&policy.limits),
+            flows: FlowTable::new(&policy.limits),
+            context: Context {
+                limits: policy.limits.clone(),
+                listeners: Listeners::new(policy),
+                dictionary: Dictionary::new(&policy.cookie_words),
+                arguments: policy.arguments,
+                every_message: false,
+                counters: Counters::default(),
+                interfaces: Vec::new(),
+                events: VecDeque::new(),
+            },
+        }
+    }
+
+    /// From now on every control message becomes an event of its own.
+    pub fn tell_every_message(&mut self) {
+        self.context.every_message = true;
+    }
+
+    /// Tells the engine of an interface. Its name may be empty where the capture names none.
+    pub fn add_interface(&mut self, name: &str) -> InterfaceId {
+        let id = InterfaceId(u32::try_from(self.context.interfaces.len()).unwrap_or(u32::MAX));
+        self.context.interfaces.push(name.to_owned());
+        id
+    }
+
+    /// Something is known to listen there (from a socket list, say).
+    pub fn add_listener(&mut self, at: SocketAddr, what: Expected) {
+        self.context.listeners.learn(at, what);
+    }
+
+    /// Takes one packet.
+    pub fn handle_packet(&mut self, packet: &Packet<'_>) {
+        let at = At { time: packet.time, packet: packet.reference, interface: packet.interface };
+        self.context.counters.packet(packet);
+        match self.net.decode(packet) {
+            Decoded::Tcp(segment) => self.flows.handle_segment(&at, &segment, &mut self.context),
+            Decoded::NotUsed(reason) => self.context.counters.not_used(reason),
+            Decoded::Pending => {}
+        }
+    }
+
+    /// The earliest time at which something is due.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.flows.poll_timeout()
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Timestamp) {
+        self.flows.handle_timeout(now, &mut self.context);
+    }
+
+    /// The input has ended.
+    pub fn finish(&mut self) {
+        let at = At { time: self.now(), packet: PacketRef::default(), interface: InterfaceId::default() };
+        self.flows.finish(&at, &mut self.context);
+    }
+
+    /// The next event, if there is one.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.context.events.pop_front()
+    }
+
+    /// The time of the last packet.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.context.counters.last()
+    }
+
+    /// What is known to listen where.
+    #[must_use]
+    pub fn listeners(&self) -> &Listeners {
+        &self.context.listeners
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let mut stats = self.context.counters.stats();
+        stats.flows = self.flows.opened();
+        stats.gaps = self.flows.gaps();
+        stats.missing_bytes = self.flows.missing_bytes();
+        let limits = self.flows.limits_reached().chain(self.net.limits_reached());
+        for (name, count) in limits.filter(|&(_, count)| count > 0) {
+            *stats.limits_reached.entry(name.to_owned()).or_default() += count;
+        }
+        if self.context.listeners.forgotten() > 0 {
+            stats.limits_reached.insert("learned-listeners".into(), self.context.listeners.forgotten());
+        }
+        stats
+    }
+}
