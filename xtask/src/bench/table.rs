@@ -1,0 +1,59 @@
+//! The table of figures, as Markdown.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::measure::{Figures, Pairs};
+use super::pcap;
+
+/// Rows so far.
+pub struct Table {
+    about: String,
+    rows: Vec<[String; 5]>,
+}
+
+impl Table {
+    /// A table about one recording.
+    pub fn new(path: &Path) -> Result<Self> {
+        let (packets, bytes, first, last) = pcap::summary(path)?;
+        let about = format!(
+            "{:.1} MB, {packets} packets, {:.1} s of traffic between two OTP nodes",
+            bytes as f64 / 1e6,
+            last.saturating_sub(first) as f64 / 1e9
+        );
+        Ok(Self { about, rows: Vec::new() })
+    }
+
+    /// A ratio of interleaved pairs.
+    pub fn ratio(&mut self, id: &str, what: &str, pairs: &Pairs, of: fn(&Figures) -> f64, goal: &str) {
+        let (least, median, most) = pairs.ratio(of);
+        let absolute = format!("{:.2} / {:.2}", pairs.ours.median(of), pairs.other.median(of));
+        self.rows.push([id.into(), what.into(), format!("**{median:.2}** ({least:.2} to {most:.2})"), goal.into(), absolute]);
+    }
+
+    /// A single figure.
+    pub fn figure(&mut self, id: &str, what: &str, value: f64, goal: &str) {
+        self.rows.push([id.into(), what.into(), format!("**{value:.2}**"), goal.into(), String::new()]);
+    }
+
+    /// What could not be measured here.
+    pub fn left_out(&mut self, id: &str, what: &str, why: &str) {
+        self.rows.push([id.into(), what.into(), format!("not measured: {why}"), String::new(), String::new()]);
+    }
+
+    /// The text.
+    pub fn render(&self, rounds: usize) -> String {
+        let mut text = format!(
+            "Recording: {}. Each ratio is the median of up to {rounds} interleaved pairs after a warm-up, with the least and the \
+             most behind it; the absolute figures are of that run and that machine.\n\n\
+             | goal | what | measured | wanted | absolute (first / second) |\n| --- | --- | --- | --- | --- |\n",
+            self.about
+        );
+        for row in &self.rows {
+            _ = writeln!(text, "| {} |", row.join(" | "));
+        }
+        text
+    }
+}
