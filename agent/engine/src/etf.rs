@@ -4,7 +4,18 @@
 
 use std::borrow::Cow;
 
-use crate::wire::{Fault, Malformed, Reader};
+pub use self::cursor::Cursor;
+use self::tag::Tag;
+pub use self::walk::{Walked, Walker};
+use crate::wire::{Fault, Malformed};
+
+mod cursor;
+pub mod inflate;
+pub mod print;
+pub mod tag;
+#[cfg(test)]
+mod vectors;
+mod walk;
 
 /// An atom as it stands in a term: by its text, or by its place in the atom cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,7 +112,7 @@ pub enum Token<'a> {
     BitBinary {
         /// Octets.
         bytes: &'a [u8],
-        /// Used bits of the last one, 1 to 8.
+        /// Used bits of the last one, 1 to 8; 0 where there is none.
         bits: u8,
     },
     /// Map of so many pairs, which follow as key, value, key, value.
@@ -150,35 +161,9 @@ pub enum Token<'a> {
     },
 }
 
-/// Walks a term token by token. `atoms` is the table of the message's distribution header.
-#[derive(Clone, Copy, Debug)]
-pub struct Cursor<'a> {
-    /// What is left.
-    pub reader: Reader<'a>,
-    atoms: &'a [Atom<'a>],
-}
-
-impl<'a> Cursor<'a> {
-    /// A cursor at the start of a term without version byte.
-    #[must_use]
-    pub const fn new(reader: Reader<'a>, atoms: &'a [Atom<'a>]) -> Self {
-        Self { reader, atoms }
-    }
-
-    /// The next token.
-    ///
-    /// # Errors
-    /// `Truncated` at the end of what was captured or buffered; another fault for what no release sends.
-    pub fn token(&mut self) -> Result<Token<'a>, Malformed> {
-        let _ = self.atoms;
-        Err(self.reader.malformed("term", Fault::Impossible))
-    }
-
-    /// Goes past one whole term, however deep (up to `depth`), without recursion.
-    ///
-    /// # Errors
-    /// As [`Cursor::token`]; `TooDeep` beyond the limit.
-    pub fn skip(&mut self, _depth: usize) -> Result<(), Malformed> {
-        Err(self.reader.malformed("term", Fault::Impossible))
-    }
+/// Whether a term was refused because it, or something in it, is compressed, which no release sends on a
+/// distribution channel. [`inflate::inflate_bounded`] can look into it.
+#[must_use]
+pub fn is_compressed(error: &Malformed) -> bool {
+    error.fault == Fault::UnknownTag(Tag::COMPRESSED.0)
 }
