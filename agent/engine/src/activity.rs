@@ -11,6 +11,10 @@ pub mod tally;
 use crate::dist::{Message, Operation, Role};
 use crate::etf::{Atom, Cursor, Token};
 use crate::model::ActivityKind;
+use crate::wire::Malformed;
+
+/// Nesting of what is stepped over on the way to the interesting part: a caller's tag, a reference, an option.
+const DEPTH: usize = 16;
 
 /// What one control message does.
 #[derive(Clone, Copy, Debug)]
@@ -95,8 +99,15 @@ pub fn read<'a>(message: &Message<'a>) -> Action<'a> {
     }
 }
 
+/// The next term: its first token, with the cursor behind the whole of it.
+fn item<'a>(cursor: &mut Cursor<'a>) -> Result<Token<'a>, Malformed> {
+    let first = (*cursor).token();
+    cursor.skip(DEPTH)?;
+    first
+}
+
 fn atom_of<'a>(message: &Message<'a>, role: Role) -> Option<Atom<'a>> {
-    message.element(role)?.atom().ok()
+    message.element(role)?.atom()
 }
 
 fn name_or_pid<'a>(message: &Message<'a>) -> Subject<'a> {
@@ -164,7 +175,7 @@ fn read_send<'a>(subject: Subject<'a>, otherwise: ActivityKind, payload: Option<
         (b"io_reply" | b"file_reply", 3) | (b"rex" | b"features_reply", _) => action.kind = ActivityKind::Reply,
         _ => return action,
     }
-    if matches!(action.kind, ActivityKind::GenCall) && after.skip_any().is_err() {
+    if matches!(action.kind, ActivityKind::GenCall) && after.skip(DEPTH).is_err() {
         return action;
     }
     action.arguments = Some(after);
@@ -174,12 +185,12 @@ fn read_send<'a>(subject: Subject<'a>, otherwise: ActivityKind, payload: Option<
 /// `{file_request, From, ReplyAs, Request}` is what `file` sends to an open file of another node
 /// (OTP, kernel, `file_io_server`).
 fn read_file_request<'a>(mut cursor: Cursor<'a>) -> Option<Action<'a>> {
-    cursor.skip_any().ok()?;
-    cursor.skip_any().ok()?;
+    cursor.skip(DEPTH).ok()?;
+    cursor.skip(DEPTH).ok()?;
     let arguments = Some(cursor);
     let (request, arity) = match cursor.token().ok()? {
         Token::Atom(request) => (request, 0),
-        Token::Tuple(arity) => (cursor.atom().ok()?, arity.saturating_sub(1)),
+        Token::Tuple(arity) => (cursor.atom()?, arity.saturating_sub(1)),
         _ => return None,
     };
     let subject = Subject::Mfa { module: Atom::utf8(b"file"), function: request, arity: Some(arity) };
@@ -188,14 +199,14 @@ fn read_file_request<'a>(mut cursor: Cursor<'a>) -> Option<Action<'a>> {
 
 /// The shapes that `rex` acts on, all releases (`docs/protocol.md` §7.2).
 fn read_rex(mut cursor: Cursor<'_>) -> Option<Action<'_>> {
-    let arity = cursor.tuple().ok()?;
-    let Token::Atom(tag) = cursor.token_or_skip().ok()? else {
+    let arity = cursor.tuple()?;
+    let Token::Atom(tag) = item(&mut cursor).ok()? else {
         // {From, {call, M, F, A, GroupLeader}}
         return if arity == 2 { read_rex_request(cursor) } else { None };
     };
     match (tag.text?, arity) {
         (b"$gen_call", 3) => {
-            cursor.skip_any().ok()?;
+            cursor.skip(DEPTH).ok()?;
             read_rex_request(cursor)
         }
         (b"$gen_cast", 2) => read_rex_request(cursor),
@@ -205,14 +216,14 @@ fn read_rex(mut cursor: Cursor<'_>) -> Option<Action<'_>> {
 }
 
 fn read_rex_request(mut cursor: Cursor<'_>) -> Option<Action<'_>> {
-    let arity = cursor.tuple().ok()?;
-    let tag = cursor.atom().ok()?;
+    let arity = cursor.tuple()?;
+    let tag = cursor.atom()?;
     match (tag.text?, arity) {
         (b"call", 5) => read_apply(cursor, ActivityKind::RpcCall),
         (b"block_call", 5) => read_apply(cursor, ActivityKind::RpcBlockCall),
         (b"cast", 5) => read_apply(cursor, ActivityKind::RpcCast),
         (b"sbcast", 3) => {
-            let name = cursor.atom().ok()?;
+            let name = cursor.atom()?;
             Some(read_send(Subject::Name(name), ActivityKind::SendNamed, Some(cursor)))
         }
         _ => None,
@@ -222,12 +233,12 @@ fn read_rex_request(mut cursor: Cursor<'_>) -> Option<Action<'_>> {
 /// `{'$gen_call', From, {spawn | spawn_link | spawn_opt, M, F, A, …}}`: how `spawn/4` travelled before OTP 23, and
 /// still does to peers without SPAWN.
 fn read_net_kernel(mut cursor: Cursor<'_>) -> Option<Action<'_>> {
-    if cursor.tuple().ok()? != 3 || !cursor.atom().ok()?.is("$gen_call") {
+    if cursor.tuple()? != 3 || !cursor.atom()?.is("$gen_call") {
         return None;
     }
-    cursor.skip_any().ok()?;
-    let arity = cursor.tuple().ok()?;
-    let kind = match (cursor.atom().ok()?.text?, arity) {
+    cursor.skip(DEPTH).ok()?;
+    let arity = cursor.tuple()?;
+    let kind = match (cursor.atom()?.text?, arity) {
         (b"spawn", 4..) => ActivityKind::Spawn,
         (b"spawn_link", 4..) => ActivityKind::SpawnLink,
         (b"spawn_opt", 4..) => ActivityKind::Spawn,
@@ -238,9 +249,9 @@ fn read_net_kernel(mut cursor: Cursor<'_>) -> Option<Action<'_>> {
 
 /// Module, function and argument list, one after the other.
 fn read_apply(mut cursor: Cursor<'_>, kind: ActivityKind) -> Option<Action<'_>> {
-    let module = cursor.atom().ok()?;
-    let function = cursor.atom().ok()?;
-    Some(applied(kind, module, function, cursor.argument_count(), Some(cursor)))
+    let module = cursor.atom()?;
+    let function = cursor.atom()?;
+    Some(applied(kind, module, function, cursor.arity_of_args(), Some(cursor)))
 }
 
 /// An application of a function, with the two cases that have a name of their own: closures and shells.
@@ -274,9 +285,9 @@ fn read_erlang_apply<'a>(mut arguments: Cursor<'a>, kind: ActivityKind) -> Optio
             return Some(applied(kind, module, function, Some(u32::from(arity)), Some(arguments)));
         }
         (3, Token::Atom(module)) => {
-            let function = arguments.atom().ok()?;
+            let function = arguments.atom()?;
             // An `apply` of an `apply` is not unwrapped again, so this ends.
-            let arity = arguments.argument_count();
+            let arity = arguments.arity_of_args();
             let kind = if is_shell(module, function) { ActivityKind::Shell } else { kind };
             let cookie = cookie_of(module, function);
             return Some(Action {
@@ -317,7 +328,7 @@ fn read_spawn_request<'a>(message: &Message<'a>) -> Action<'a> {
     let unreadable =
         Action { kind: ActivityKind::Spawn, subject: Subject::None, arguments: None, cookie: Cookie::None };
     let Some(mut mfa) = message.element(Role::Mfa) else { return unreadable };
-    let (Ok(3), Ok(module), Ok(function)) = (mfa.tuple(), mfa.atom(), mfa.atom()) else { return unreadable };
+    let (Some(3), Some(module), Some(function)) = (mfa.tuple(), mfa.atom(), mfa.atom()) else { return unreadable };
     let arity = match mfa.token() {
         Ok(Token::Integer(arity)) => u32::try_from(arity).ok(),
         _ => None,
@@ -340,7 +351,7 @@ fn read_spawn_request<'a>(message: &Message<'a>) -> Action<'a> {
 fn read_erpc(mut arguments: Cursor<'_>, with_reference: bool, kind: ActivityKind) -> Option<Action<'_>> {
     let Token::List(_) = arguments.token().ok()? else { return None };
     if with_reference {
-        arguments.skip_any().ok()?;
+        arguments.skip(DEPTH).ok()?;
     }
     read_apply(arguments, kind)
 }
@@ -350,7 +361,7 @@ fn spawn_kind(message: &Message<'_>) -> ActivityKind {
     let Ok(Token::List(count)) = options.token() else { return ActivityKind::Spawn };
     let mut kind = ActivityKind::Spawn;
     for _ in 0..count {
-        match options.token_or_skip() {
+        match item(&mut options) {
             Ok(Token::Atom(option)) if option.is("link") => return ActivityKind::SpawnLink,
             Ok(Token::Atom(option)) if option.is("monitor") => kind = ActivityKind::SpawnMonitor,
             Ok(_) => {}

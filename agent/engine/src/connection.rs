@@ -11,6 +11,7 @@ use crate::engine::Context;
 use crate::event::{Event, EventBody, Expected, FlowInfo, LinkChange, Tampering};
 use crate::flow::{Conversation, FlowFacts, Gap, GapCause, Interest, Value};
 use crate::model::{CloseReason, End, Handshake, HandshakeOutcome, Link, PerSide, Transport, Weird};
+use crate::notice::{Notice, NoticeKind};
 use crate::packet::{At, Side};
 use crate::time::Timestamp;
 
@@ -59,7 +60,7 @@ impl Shared {
     pub(crate) fn info(&mut self, flow: &FlowFacts, cx: &Context) -> Arc<FlowInfo> {
         let make = || {
             let interface = flow.interfaces().first().map_or("", |&id| cx.interface(id)).to_owned();
-            Arc::new(FlowInfo { id: flow.id().to_string(), initiator: flow.initiator(), acceptor: flow.acceptor(), interface })
+            Arc::new(FlowInfo { id: flow.opening.id.to_string(), initiator: flow.opening.initiator, acceptor: flow.opening.acceptor, interface })
         };
         Arc::clone(self.info.get_or_insert_with(make))
     }
@@ -77,20 +78,36 @@ impl Shared {
         self.tell(at, flow, EventBody::Weird(weird), cx);
     }
 
+    /// Passes on what a decoder remarked.
+    pub(crate) fn tell_notice(&mut self, notice: &Notice, flow: &FlowFacts, layer: &'static str, cx: &mut Context) {
+        let (at, from_initiator) = (&notice.at, notice.side == Side::Initiator);
+        match &notice.kind {
+            NoticeKind::Violation(what) => {
+                self.tell(at, flow, EventBody::Violation { what: what.clone(), from_initiator }, cx);
+            }
+            NoticeKind::Undecodable(what) => {
+                cx.counters.decode_error(layer);
+                self.weird(at, flow, layer, "undecodable", what.clone(), cx);
+            }
+            NoticeKind::Weird(name, detail) => self.weird(at, flow, layer, name, detail.clone(), cx),
+            NoticeKind::Limit(name) => cx.counters.limit(name),
+        }
+    }
+
     /// The link that this connection is, made when it turns out to be one.
     pub(crate) fn open_link(&mut self, at: &At, flow: &FlowFacts, transport: Transport, cx: &mut Context) {
         if self.link.is_none() {
             let end = |address: std::net::SocketAddr| End { node: None, ip: address.ip(), port: address.port() };
             self.link = Some(Box::new(Link {
                 flow_id: self.info(flow, cx).id.clone(),
-                initiator: end(flow.initiator()),
-                acceptor: end(flow.acceptor()),
+                initiator: end(flow.opening.initiator),
+                acceptor: end(flow.opening.acceptor),
                 transport: Transport::Unknown,
                 tls: None,
                 handshake: Handshake::default(),
                 interfaces: Vec::new(),
                 mid_stream: self.mid_stream,
-                opened: flow.opened().time,
+                opened: flow.opening.at.time,
                 closed: None,
                 close_reason: None,
                 messages: PerSide::default(),
@@ -99,7 +116,7 @@ impl Shared {
                 gaps: 0,
                 missing_bytes: 0,
                 last_seen: at.time,
-                first_packet: flow.opened().packet.to_string(),
+                first_packet: flow.opening.at.packet.to_string(),
             }));
             self.tell_link(at, flow, LinkChange::Opened, cx);
         }
@@ -116,10 +133,10 @@ impl Shared {
     /// Says that the link changed, with its counters as they are now.
     pub(crate) fn tell_link(&mut self, at: &At, flow: &FlowFacts, change: LinkChange, cx: &mut Context) {
         let Some(link) = self.link.as_mut() else { return };
-        link.bytes = flow.bytes();
+        link.bytes = PerSide { from_initiator: flow.side(Side::Initiator).payload, from_acceptor: flow.side(Side::Acceptor).payload };
         link.gaps = flow.gaps();
         link.missing_bytes = flow.missing_bytes();
-        link.last_seen = flow.last_seen();
+        link.last_seen = flow.last_seen;
         if link.interfaces.len() != flow.interfaces().len() {
             link.interfaces = flow.interfaces().iter().map(|&id| cx.interface(id).to_owned()).collect();
             link.interfaces.retain(|name| !name.is_empty());
@@ -131,10 +148,10 @@ impl Shared {
 
 impl Conversation<Context> for Connection {
     fn open(flow: &FlowFacts, _: &mut Context) -> Self {
-        Self { protocol: Protocol::Silent, shared: Shared { mid_stream: flow.mid_stream(), ..Shared::default() } }
+        Self { protocol: Protocol::Silent, shared: Shared { mid_stream: flow.opening.mid_stream, ..Shared::default() } }
     }
 
-    fn handle_data(&mut self, at: &At, flow: &FlowFacts, side: Side, data: &[u8], cx: &mut Context) {
+    fn handle_data(&mut self, flow: &FlowFacts, at: &At, side: Side, data: &[u8], cx: &mut Context) {
         match &mut self.protocol {
             Protocol::Clear(clear) => {
                 clear.handle_data(at, flow, side, data, &mut self.shared, cx);
@@ -149,7 +166,7 @@ impl Conversation<Context> for Connection {
         }
     }
 
-    fn handle_gap(&mut self, at: &At, flow: &FlowFacts, side: Side, gap: Gap, cx: &mut Context) {
+    fn handle_gap(&mut self, flow: &FlowFacts, at: &At, side: Side, gap: Gap, cx: &mut Context) {
         if !matches!(self.protocol, Protocol::Silent | Protocol::Ignored) && gap.cause != GapCause::SnapLength {
             let cause = match gap.cause {
                 GapCause::Limit => "given up at a limit",
@@ -161,7 +178,7 @@ impl Conversation<Context> for Connection {
         match &mut self.protocol {
             Protocol::Clear(clear) => clear.handle_gap(at, flow, side, gap.bytes, &mut self.shared, cx),
             Protocol::Tls(tls) => tls.handle_gap(at, side, gap.bytes),
-            Protocol::Epmd(epmd) => epmd.handle_gap(side),
+            Protocol::Epmd(epmd) => epmd.handle_gap(at, flow, side, gap.bytes, &mut self.shared, cx),
             Protocol::Silent | Protocol::Undecided(_) => {
                 // What was at the start is gone: from here on it is like a connection that was met in the middle.
                 self.shared.mid_stream = true;
@@ -171,7 +188,7 @@ impl Conversation<Context> for Connection {
         }
     }
 
-    fn handle_tampering(&mut self, at: &At, flow: &FlowFacts, side: Side, what: Tampering, offset: u64, bytes: u64, cx: &mut Context) {
+    fn handle_tampering(&mut self, flow: &FlowFacts, at: &At, side: Side, what: Tampering, offset: u64, bytes: u64, cx: &mut Context) {
         if self.shared.link.is_none() && !matches!(self.protocol, Protocol::Epmd(_)) {
             return;
         }
@@ -179,7 +196,7 @@ impl Conversation<Context> for Connection {
         self.shared.tell(at, flow, body, cx);
     }
 
-    fn handle_close(&mut self, at: &At, flow: &FlowFacts, reason: CloseReason, cx: &mut Context) {
+    fn handle_close(&mut self, flow: &FlowFacts, at: &At, reason: CloseReason, cx: &mut Context) {
         let closed_by = closer(reason);
         match &mut self.protocol {
             Protocol::Clear(clear) => clear.handle_close(at, flow, closed_by, &mut self.shared, cx),
@@ -196,13 +213,13 @@ impl Conversation<Context> for Connection {
         }
     }
 
-    fn handle_timeout(&mut self, now: Timestamp, flow: &FlowFacts, cx: &mut Context) {
+    fn handle_timeout(&mut self, flow: &FlowFacts, at: &At, cx: &mut Context) {
         if let Protocol::Clear(clear) = &mut self.protocol {
-            clear.handle_timeout(now, flow, &mut self.shared, cx);
+            clear.handle_timeout(at, flow, &mut self.shared, cx);
         }
     }
 
-    fn handle_end(&mut self, at: &At, flow: &FlowFacts, cx: &mut Context) {
+    fn handle_end(&mut self, flow: &FlowFacts, at: &At, cx: &mut Context) {
         match &mut self.protocol {
             Protocol::Clear(clear) => clear.handle_end(at, flow, &mut self.shared, cx),
             Protocol::Tls(tls) => tls.handle_end(at, flow, &mut self.shared, cx),
@@ -266,7 +283,7 @@ impl Connection {
         let before = first.of(side).len();
         first.extend(side, data);
         let kept = first.of(side).len() - before;
-        let expected = cx.listeners.expected(flow.acceptor());
+        let expected = cx.listeners.expected(flow.opening.acceptor);
         let verdict = first.verdict(expected, self.shared.mid_stream);
         if verdict == Verdict::Undecided {
             return;
@@ -275,14 +292,14 @@ impl Connection {
         self.begin(verdict, expected, &first, at, flow, cx);
         for side in Side::BOTH {
             if !first.of(side).is_empty() {
-                self.handle_data(at, flow, side, first.of(side), cx);
+                self.handle_data(flow, at, side, first.of(side), cx);
             }
         }
         // What did not fit into the first octets follows them.
         if let Some(rest) = data.get(kept..)
             && !rest.is_empty()
         {
-            self.handle_data(at, flow, side, rest, cx);
+            self.handle_data(flow, at, side, rest, cx);
         }
     }
 
@@ -290,13 +307,13 @@ impl Connection {
     fn begin(&mut self, verdict: Verdict, expected: Option<Expected>, first: &FirstBytes, at: &At, flow: &FlowFacts, cx: &mut Context) {
         self.protocol = match verdict {
             Verdict::Handshake => {
-                cx.listeners.learn(flow.acceptor(), Expected::Distribution);
+                cx.listeners.learn(flow.opening.acceptor, Expected::Distribution);
                 self.shared.open_link(at, flow, Transport::Cleartext, cx);
                 Protocol::Clear(Box::new(Clear::from_handshake(cx)))
             }
             Verdict::Frames => Protocol::Clear(Box::new(Clear::mid_stream(cx))),
             Verdict::Epmd => {
-                cx.listeners.learn(flow.acceptor(), Expected::Epmd);
+                cx.listeners.learn(flow.opening.acceptor, Expected::Epmd);
                 Protocol::Epmd(Box::new(Epmd::new()))
             }
             Verdict::Tls if expected == Some(Expected::Epmd) => {
@@ -342,11 +359,11 @@ impl Connection {
 
     /// A SYN that came to nothing, or a connection on which nobody said anything.
     fn close_without_data(&mut self, at: &At, flow: &FlowFacts, reason: CloseReason, cx: &mut Context) {
-        let Some(expected) = cx.listeners.expected(flow.acceptor()) else { return };
+        let Some(expected) = cx.listeners.expected(flow.opening.acceptor) else { return };
         if self.shared.mid_stream {
             return;
         }
-        if !flow.established() {
+        if !flow.answered {
             if matches!(reason, CloseReason::ResetAcceptor | CloseReason::Silent) {
                 self.shared.tell(at, flow, EventBody::Unanswered { expected }, cx);
             }
@@ -364,7 +381,7 @@ impl Connection {
         if self.shared.mid_stream {
             return;
         }
-        match cx.listeners.expected(flow.acceptor()) {
+        match cx.listeners.expected(flow.opening.acceptor) {
             Some(Expected::Distribution) => {
                 self.shared.open_link(at, flow, Transport::Unknown, cx);
                 self.end_handshake(HandshakeOutcome::Incomplete, at, flow, cx);

@@ -9,11 +9,11 @@ use crate::activity::tally::{Counted, Occasion, Tally, describe};
 use crate::activity::{self, Cookie};
 use crate::dist::{Message, Operation, Output, Role, Session, handshake::Facts};
 use crate::engine::Context;
-use crate::etf::{Cursor, Token};
+use crate::etf::Cursor;
 use crate::event::{EventBody, LinkChange};
 use crate::flow::FlowFacts;
 use crate::model::{ActivityKind, HandshakeOutcome, Tls, TlsOutcome, Transport};
-use crate::packet::{At, PacketRef, Side};
+use crate::packet::{At, Side};
 use crate::policy::Arguments;
 use crate::time::Timestamp;
 
@@ -75,7 +75,7 @@ impl Clear {
 
     /// A candidate in which no frame was found within so many octets.
     pub(super) fn is_lost_cause(&self, flow: &FlowFacts, within: u64) -> bool {
-        self.is_candidate() && flow.bytes().from_initiator + flow.bytes().from_acceptor > within
+        self.is_candidate() && flow.side(Side::Initiator).payload + flow.side(Side::Acceptor).payload > within
     }
 
     pub(super) fn memory(&self) -> usize {
@@ -127,10 +127,9 @@ impl Clear {
         }
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Timestamp, flow: &FlowFacts, shared: &mut Shared, cx: &mut Context) {
-        let at = At { time: now, packet: PacketRef::default(), ..At::default() };
-        if self.poll_timeout().is_some_and(|due| due <= now) {
-            self.flush(&at, flow, shared, cx);
+    pub(super) fn handle_timeout(&mut self, at: &At, flow: &FlowFacts, shared: &mut Shared, cx: &mut Context) {
+        if self.poll_timeout().is_some_and(|due| due <= at.time) {
+            self.flush(at, flow, shared, cx);
         }
     }
 
@@ -281,7 +280,7 @@ impl Told<'_> {
         if end.node.is_some() {
             return;
         }
-        let Some(Ok(Token::Pid(pid))) = message.element(Role::From).map(|mut from| from.token()) else { return };
+        let Some(pid) = message.element(Role::From).and_then(|mut from| from.pid()) else { return };
         if pid.node.text.is_none() || pid.node.inferred {
             return;
         }
@@ -335,17 +334,14 @@ impl Told<'_> {
     }
 
     fn hash(&self, mut reference: Cursor<'_>) -> Option<u64> {
-        match reference.token() {
-            Ok(Token::Reference(reference)) => Some(self.reader.hasher.hash_one(reference.words)),
-            _ => None,
-        }
+        reference.reference().map(|reference| self.reader.hasher.hash_one(reference.words))
     }
 }
 
 /// `{rex, Value}`.
 fn is_rex_answer(message: &Message<'_>) -> bool {
     message.payload.is_some_and(|mut payload| {
-        payload.tuple().is_ok_and(|arity| arity == 2) && payload.atom().is_ok_and(|tag| tag.is("rex"))
+        payload.tuple() == Some(2) && payload.take_atom("rex")
     })
 }
 
