@@ -595,6 +595,33 @@ pub struct Weird {
     pub packet: Option<String>,
 }
 
+/// A capture file that was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Capture {
+    /// Its path as given; `-` for standard input.
+    pub path: String,
+    /// `pcap`, `pcap (modified)` or `pcapng`, with `+gzip` or `+zstd` where it is compressed.
+    pub format: String,
+    /// Link types of the packets, by their names in libpcap's registry.
+    pub link_types: Vec<String>,
+    /// Names of the interfaces, as far as the file tells them.
+    pub interfaces: Vec<String>,
+    /// Packets.
+    pub packets: u64,
+    /// Captured octets.
+    pub bytes: u64,
+    /// Time of the earliest packet.
+    pub first: Option<Timestamp>,
+    /// Time of the latest packet.
+    pub last: Option<Timestamp>,
+    /// Packets of which the snap length cut a part off.
+    pub truncated_packets: u64,
+    /// Packets that were lost while the capture was taken; null where the file does not tell.
+    pub dropped: Option<u64>,
+    /// What is wrong with the file, and at which byte; null for a sound one.
+    pub damaged: Option<String>,
+}
+
 /// Counters since the start.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Stats {

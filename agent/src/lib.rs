@@ -1,0 +1,3 @@
+//! Everything of distwatch that touches the world: sources of packets, sinks, configuration and the commands.
+
+pub mod source;

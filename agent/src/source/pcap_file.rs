@@ -1,0 +1,390 @@
+//! Capture files (pcap and pcapng, plain or compressed), read as a stream in constant memory.
+//!
+//! A second thread reads and unpacks ahead ([`stream`]); records are parsed where the packets are used, and a packet
+//! is borrowed from the block that it was read in. Bytes are trusted as little as those from a network: whatever a
+//! file holds, all packets before the first damage are delivered, and the damage is named with its byte.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use distwatch_engine::model::Capture;
+use distwatch_engine::packet::{InterfaceId, LinkType, Packet, PacketRef};
+use distwatch_engine::time::Timestamp;
+
+use clock::Clock;
+use pcap::Pcap;
+use pcapng::PcapNg;
+use stream::{Place, Stream};
+
+pub use timeline::Timeline;
+
+mod clock;
+mod pcap;
+mod pcapng;
+mod stream;
+mod timeline;
+
+/// The path that means standard input.
+pub const STANDARD_INPUT: &str = "-";
+
+/// The longest packet that is believed. Linux builds segments of up to 512 KiB for the capture to see (BIG TCP,
+/// `GSO_MAX_SIZE`), beyond libpcap's own 256 KiB; 32 times that leaves room, and anything longer is a damaged length.
+/// It is also what bounds the memory for a packet that spans blocks.
+pub const MAX_PACKET: u32 = 16 << 20;
+
+/// Interfaces that one file may describe; each is kept until the end. Wireshark numbers them with 32 bits, but a host
+/// with this many does not exist.
+pub const MAX_INTERFACES: usize = 65_536;
+
+/// Why a file could not even be begun.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The system refused.
+    #[error("cannot read {path}")]
+    Io {
+        /// The file.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// There is nothing in it.
+    #[error("{path} is empty, not a capture file")]
+    Empty {
+        /// The file.
+        path: String,
+    },
+    /// It is something else.
+    #[error("{path} is not a capture file (pcap or pcapng): {found}")]
+    NotACapture {
+        /// The file.
+        path: String,
+        /// What it begins with.
+        found: String,
+    },
+}
+
+/// An interface that packets were captured on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name, where the file has it (pcapng `if_name`).
+    pub name: Option<String>,
+    /// Its description, where the file has it (pcapng `if_description`).
+    pub description: Option<String>,
+    /// What its packets begin with.
+    pub link_type: LinkType,
+    /// The length that packets were cut to; 0 means that they were not.
+    pub snap_len: u32,
+    /// Packets that the capturing program counted as lost on it; `None` where the file does not tell.
+    pub dropped: Option<u64>,
+    clock: Clock,
+}
+
+/// A packet of a capture file, borrowed until the next one is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RawPacket<'a> {
+    /// Its number in the file as Wireshark shows it, from 1.
+    pub number: u64,
+    /// When it was captured.
+    pub time: Timestamp,
+    /// What `data` begins with.
+    pub link_type: LinkType,
+    /// Its interface, as an index into [`CaptureFile::interfaces`].
+    pub interface: u32,
+    /// The captured bytes.
+    pub data: &'a [u8],
+    /// The length on the wire.
+    pub original_len: u32,
+}
+
+impl<'a> RawPacket<'a> {
+    /// As the engine takes it: from the capture at this place in the list, on the interface that the engine knows
+    /// by this id.
+    #[must_use]
+    pub const fn to_packet(self, capture: u32, interface: InterfaceId) -> Packet<'a> {
+        Packet {
+            reference: PacketRef { capture, number: self.number },
+            time: self.time,
+            link_type: self.link_type,
+            interface,
+            data: self.data,
+            original_len: self.original_len,
+        }
+    }
+}
+
+/// How far the reading of a file has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the file that were read, a little ahead of the packets that were delivered.
+    pub read: u64,
+    /// The file's length; `None` for a pipe.
+    pub total: Option<u64>,
+}
+
+/// What a parser found: everything of a [`RawPacket`] but its number, with the bytes still in the stream.
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    time: Timestamp,
+    link_type: LinkType,
+    interface: u32,
+    data: Place,
+    original_len: u32,
+}
+
+/// What is wrong with a file, without the place.
+type Damage = String;
+
+#[derive(Debug)]
+enum Format {
+    Pcap(Pcap),
+    PcapNg(PcapNg),
+}
+
+/// An open capture file.
+pub struct CaptureFile {
+    path: PathBuf,
+    stream: Stream,
+    format: Format,
+    interfaces: Vec<Interface>,
+    current: Option<Record>,
+    packets: u64,
+    bytes: u64,
+    truncated: u64,
+    first: Option<Timestamp>,
+    last: Option<Timestamp>,
+    damaged: Option<String>,
+    ended: bool,
+}
+
+impl fmt::Debug for CaptureFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CaptureFile").field("path", &self.path).field("packets", &self.packets).finish_non_exhaustive()
+    }
+}
+
+impl CaptureFile {
+    /// Opens a file, or standard input for [`STANDARD_INPUT`], and tells its format from its first bytes.
+    ///
+    /// # Errors
+    /// When it cannot be read, is empty, or is something other than a capture. A capture that is cut or damaged
+    /// further on opens, and says so in [`summary`](Self::summary).
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let shown = || path.display().to_string();
+        let stream = if path == Path::new(STANDARD_INPUT) {
+            Stream::new(Box::new(io::stdin()), None)
+        } else {
+            std::fs::File::open(path).and_then(|file| {
+                let metadata = file.metadata()?;
+                Stream::new(Box::new(file), metadata.is_file().then_some(metadata.len()))
+            })
+        };
+        let stream = stream.map_err(|source| OpenError::Io { path: shown(), source })?;
+        Self::begin(path, stream)
+    }
+
+    /// Reads a capture from anything that has bytes; `path` is only for the report and the messages.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_reader(path: &Path, reader: impl io::Read + Send + 'static) -> Result<Self, OpenError> {
+        let stream = Stream::new(Box::new(reader), None)
+            .map_err(|source| OpenError::Io { path: path.display().to_string(), source })?;
+        Self::begin(path, stream)
+    }
+
+    fn begin(path: &Path, mut stream: Stream) -> Result<Self, OpenError> {
+        let format = match stream.peek(4).and_then(|bytes| bytes.first_chunk()) {
+            Some(&magic) if pcapng::is_magic(magic) => Some(Format::PcapNg(PcapNg::default())),
+            Some(&magic) => Pcap::from_magic(magic).map(Format::Pcap),
+            None => None,
+        };
+        let Some(format) = format else {
+            let path = path.display().to_string();
+            return Err(match stream.description_of_start() {
+                Some(found) => OpenError::NotACapture { path, found },
+                None => OpenError::Empty { path },
+            });
+        };
+        Ok(Self {
+            path: path.to_path_buf(),
+            stream,
+            format,
+            interfaces: Vec::new(),
+            current: None,
+            packets: 0,
+            bytes: 0,
+            truncated: 0,
+            first: None,
+            last: None,
+            damaged: None,
+            ended: false,
+        })
+    }
+
+    /// The next packet, until the end or the first damage.
+    #[inline]
+    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend out its own buffer")]
+    pub fn next(&mut self) -> Option<RawPacket<'_>> {
+        self.advance();
+        self.current()
+    }
+
+    /// Goes to the next packet, if there is one.
+    #[inline]
+    pub(crate) fn advance(&mut self) {
+        self.current = None;
+        if self.ended {
+            return;
+        }
+        let number = self.packets + 1;
+        let advanced = match &mut self.format {
+            Format::Pcap(pcap) => pcap.advance(&mut self.stream, &mut self.interfaces, number),
+            Format::PcapNg(pcapng) => pcapng.advance(&mut self.stream, &mut self.interfaces, number),
+        };
+        match advanced {
+            Ok(Some(record)) => self.count(record),
+            Ok(None) => self.end(None),
+            Err(damage) => self.end(Some(damage)),
+        }
+    }
+
+    /// The packet that [`advance`](Self::advance) went to.
+    #[inline]
+    pub(crate) fn current(&self) -> Option<RawPacket<'_>> {
+        let record = self.current?;
+        Some(RawPacket {
+            number: self.packets,
+            time: record.time,
+            link_type: record.link_type,
+            interface: record.interface,
+            data: self.stream.bytes(record.data),
+            original_len: record.original_len,
+        })
+    }
+
+    /// The time of [`current`](Self::current).
+    pub(crate) fn current_time(&self) -> Option<Timestamp> {
+        self.current.map(|record| record.time)
+    }
+
+    /// The interfaces that were described so far; a pcapng file may add some at any time, a pcap file has one.
+    #[must_use]
+    pub fn interfaces(&self) -> &[Interface] {
+        &self.interfaces
+    }
+
+    /// How far the reading has come.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.stream.progress()
+    }
+
+    /// Where the file is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What there is to report of the file so far.
+    #[must_use]
+    pub fn summary(&self) -> Capture {
+        let format = match &self.format {
+            Format::Pcap(pcap) => pcap.name(),
+            Format::PcapNg(_) => "pcapng",
+        };
+        let mut link_types: Vec<String> = Vec::new();
+        for interface in &self.interfaces {
+            let name = interface.link_type.name();
+            if !link_types.contains(&name) {
+                link_types.push(name);
+            }
+        }
+        let known_drops = self.interfaces.iter().filter_map(|interface| interface.dropped);
+        Capture {
+            path: self.path.display().to_string(),
+            format: format!("{format}{}", self.stream.compression().suffix()),
+            link_types,
+            interfaces: self.interfaces.iter().filter_map(|interface| interface.name.clone()).collect(),
+            packets: self.packets,
+            bytes: self.bytes,
+            first: self.first,
+            last: self.last,
+            truncated_packets: self.truncated,
+            dropped: known_drops.reduce(u64::saturating_add),
+            damaged: self.damaged.clone(),
+        }
+    }
+
+    #[inline]
+    fn count(&mut self, record: Record) {
+        let captured = record.data.len();
+        self.packets += 1;
+        self.bytes = self.bytes.saturating_add(captured as u64);
+        self.truncated += u64::from(record.original_len as usize > captured);
+        self.first = Some(self.first.map_or(record.time, |first| first.min(record.time)));
+        self.last = Some(self.last.map_or(record.time, |last| last.max(record.time)));
+        self.current = Some(record);
+    }
+
+    /// The end, by damage or because nothing follows. Damage below the format (of the compression, of the disk)
+    /// shows as an early end, so it is the better explanation.
+    #[cold]
+    fn end(&mut self, damage: Option<Damage>) {
+        self.ended = true;
+        self.damaged = match (damage, self.stream.fault()) {
+            (Some(damage), Some(fault)) => Some(format!("{damage}; {fault}")),
+            (None, Some(fault)) => {
+                Some(format!("cut after packet {} at byte {}: {fault}", self.packets, self.stream.position()))
+            }
+            (damage, None) => damage,
+        };
+        self.stream.close();
+    }
+}
+
+/// The two orders in which a file can have its numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Order {
+    #[default]
+    Little,
+    Big,
+}
+
+impl Order {
+    #[inline]
+    const fn u16(self, bytes: [u8; 2]) -> u16 {
+        match self {
+            Self::Little => u16::from_le_bytes(bytes),
+            Self::Big => u16::from_be_bytes(bytes),
+        }
+    }
+
+    #[inline]
+    const fn u32(self, bytes: [u8; 4]) -> u32 {
+        match self {
+            Self::Little => u32::from_le_bytes(bytes),
+            Self::Big => u32::from_be_bytes(bytes),
+        }
+    }
+
+    #[inline]
+    const fn u64(self, bytes: [u8; 8]) -> u64 {
+        match self {
+            Self::Little => u64::from_le_bytes(bytes),
+            Self::Big => u64::from_be_bytes(bytes),
+        }
+    }
+}
+
+/// The sentence for a file that ends inside packet `number`.
+#[cold]
+fn cut(stream: &Stream, number: u64, says: impl fmt::Display) -> Damage {
+    let (at, left) = (stream.position(), stream.left());
+    let are = if left == 1 { "is" } else { "are" };
+    format!("cut in packet {number} at byte {at}: {says}, {left} {are} there")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! The pcap format: one header for the file, one for each packet.
+//!
+//! ```text
+//! file:   magic(4) major(2) minor(2) zone(4) accuracy(4) snap length(4) link type(4)
+//! packet: seconds(4) fraction(4) captured length(4) original length(4)  [modified: interface(4) protocol(2) type(1) 0(1)]
+//! ```
+
+use distwatch_engine::packet::LinkType;
+use distwatch_engine::time::Timestamp;
+
+use super::clock::Clock;
+use super::stream::Stream;
+use super::{Damage, Interface, MAX_PACKET, Order, Record, cut};
+
+const FILE_HEADER: usize = 24;
+const RECORD_HEADER: usize = 16;
+/// Kuznetzov's modification adds the interface, the protocol and the direction to each packet.
+const MODIFIED_RECORD_HEADER: usize = 24;
+
+const MICROSECONDS: u32 = 0xa1b2_c3d4;
+const NANOSECONDS: u32 = 0xa1b2_3c4d;
+const MODIFIED: u32 = 0xa1b2_cd34;
+
+/// The parser of a pcap file.
+#[derive(Debug)]
+pub(super) struct Pcap {
+    order: Order,
+    record_header: usize,
+    nanos_per_unit: i64,
+    /// Known once the file's header was read.
+    link_type: Option<LinkType>,
+}
+
+impl Pcap {
+    /// The variety that a file with these first octets has; `None` where it is no pcap file.
+    pub(super) fn from_magic(magic: [u8; 4]) -> Option<Self> {
+        [Order::Little, Order::Big].into_iter().find_map(|order| {
+            let (record_header, nanos_per_unit) = match order.u32(magic) {
+                MICROSECONDS => (RECORD_HEADER, 1000),
+                NANOSECONDS => (RECORD_HEADER, 1),
+                MODIFIED => (MODIFIED_RECORD_HEADER, 1000),
+                _ => return None,
+            };
+            Some(Self { order, record_header, nanos_per_unit, link_type: None })
+        })
+    }
+
+    /// The format's name in the report.
+    pub(super) const fn name(&self) -> &'static str {
+        if self.record_header == RECORD_HEADER { "pcap" } else { "pcap (modified)" }
+    }
+
+    /// The next packet, `None` at the end, or what is wrong there.
+    #[inline]
+    pub(super) fn advance(
+        &mut self,
+        stream: &mut Stream,
+        interfaces: &mut Vec<Interface>,
+        number: u64,
+    ) -> Result<Option<Record>, Damage> {
+        let link_type = match self.link_type {
+            Some(link_type) => link_type,
+            None => self.read_file_header(stream, interfaces)?,
+        };
+        let Some(header) = stream.peek(self.record_header).and_then(<[u8]>::first_chunk::<RECORD_HEADER>) else {
+            if stream.left() == 0 {
+                return Ok(None);
+            }
+            return Err(cut(stream, number, format_args!("its header is {} bytes", self.record_header)));
+        };
+        let [seconds, fraction, captured, original_len] = {
+            let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *header;
+            [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(|field| self.order.u32(field))
+        };
+        if captured > MAX_PACKET {
+            let at = stream.position();
+            return Err(format!("damaged in packet {number} at byte {at}: record header says {captured} bytes"));
+        }
+        let len = captured as usize;
+        let Some(record) = stream.take(self.record_header + len) else {
+            let bytes = self.record_header + len;
+            return Err(cut(stream, number, format_args!("with its header it is {bytes} bytes")));
+        };
+        // The seconds are unsigned in the files of today's systems, which carries them to 2106.
+        let nanos = i64::from(seconds) * 1_000_000_000 + i64::from(fraction) * self.nanos_per_unit;
+        Ok(Some(Record {
+            time: Timestamp::from_nanos(nanos),
+            link_type,
+            interface: 0,
+            data: record.part(self.record_header, len),
+            original_len,
+        }))
+    }
+
+    #[cold]
+    fn read_file_header(
+        &mut self,
+        stream: &mut Stream,
+        interfaces: &mut Vec<Interface>,
+    ) -> Result<LinkType, Damage> {
+        let Some(header) = stream.take(FILE_HEADER) else {
+            let (at, left) = (stream.position(), stream.left());
+            return Err(format!("cut in the file header at byte {at}: it is {FILE_HEADER} bytes, {left} are there"));
+        };
+        let Some(header) = stream.bytes(header).first_chunk::<FILE_HEADER>() else {
+            return Err("the file header cannot be read".into());
+        };
+        let major = self.order.u16([header[4], header[5]]);
+        if major != 2 {
+            let minor = self.order.u16([header[6], header[7]]);
+            return Err(format!("damaged in the file header at byte 4: version {major}.{minor} is not known"));
+        }
+        let snap_len = self.order.u32([header[16], header[17], header[18], header[19]]);
+        // The upper half has flags, such as the length of a frame check sequence.
+        let link_type = LinkType(self.order.u32([header[20], header[21], header[22], header[23]]) as u16);
+        let clock = Clock::default();
+        interfaces.push(Interface { name: None, description: None, link_type, snap_len, dropped: None, clock });
+        self.link_type = Some(link_type);
+        Ok(link_type)
+    }
+}
