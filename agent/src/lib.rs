@@ -1,0 +1,4 @@
+//! Everything of distwatch that touches the world: captures in, reports and records out.
+
+pub mod record;
+pub mod report;
