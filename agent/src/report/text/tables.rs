@@ -1,0 +1,275 @@
+//! The tables of the text report: links, nodes, EPMD requests, remote actions.
+
+use std::io::{self, Write};
+
+use distwatch_engine::model::{
+    ActivityKind, Answer, Confidence, End, EpmdExchange, EpmdRequest, Node, Otp, PerSide, Transport,
+};
+use indexmap::IndexMap;
+
+use super::layout::{Cell, Style, Table};
+use super::{Printer, count, grouped, moment, octets, plural, printable};
+use crate::report::Report;
+use crate::report::group::{Group, Reach, address, groups, outcome, transport};
+
+/// Rows of remote actions that a person is shown; what is left out is said, with its number.
+const ACTIVITY_ROWS: usize = 40;
+
+pub(super) fn links<W: Write>(report: &Report, printer: &mut Printer<W>) -> io::Result<()> {
+    if report.links.is_empty() {
+        return Ok(());
+    }
+    printer.section(&format!("Links ({})", count(&report.links)))?;
+    let headings =
+        ["from", "to", "transport", "client cert", "handshake", "OTP", "messages", "traffic", "remarks"];
+    let mut table = Table::new(&headings);
+    for group in groups(&report.links) {
+        let link = group.link;
+        let (from, to) = (&link.initiator, &link.acceptor);
+        table.push([
+            who(from, &from.ip.to_string()),
+            who(to, &address(to)),
+            Cell::new(transport(link), transport_style(link.transport)),
+            client_certificate(&group),
+            handshake(&group),
+            releases(report, &group).into(),
+            both(group.messages, grouped).into(),
+            both(group.bytes, octets).into(),
+            remarks(&group),
+        ]);
+    }
+    printer.table(&table)
+}
+
+/// The node's name above its address; the address alone where there is no name.
+fn who(end: &End, address: &str) -> Cell {
+    match &end.node {
+        Some(node) => format!("{}\n{address}", printable(node)).into(),
+        None => address.into(),
+    }
+}
+
+const fn transport_style(transport: Transport) -> Style {
+    match transport {
+        Transport::Cleartext => Style::RED,
+        Transport::Tls => Style::GREEN,
+        Transport::Unknown => Style::YELLOW,
+    }
+}
+
+fn client_certificate(group: &Group<'_>) -> Cell {
+    let Some(tls) = &group.link.tls else { return Cell::default() };
+    let (word, style) = match tls.mutual_auth {
+        Answer::Yes => ("yes", Style::GREEN),
+        Answer::No => ("no", Style::RED),
+        Answer::Unknown => return Cell::new("unknown", Style::YELLOW),
+    };
+    let text = match tls.mutual_auth_confidence {
+        Confidence::Certain => word.to_owned(),
+        Confidence::Likely => format!("{word}, likely"),
+        Confidence::Possible => format!("{word}, possibly"),
+    };
+    Cell::new(text, style)
+}
+
+fn handshake(group: &Group<'_>) -> Cell {
+    let words = outcome(group.link);
+    let style = match group.reach {
+        Reach::Established => Style::PLAIN,
+        Reach::Attempt | Reach::Foreign => Style::YELLOW,
+    };
+    match group.link.handshake.version {
+        Some(version) => Cell::new(format!("{words}\nversion {version}"), style),
+        None => Cell::new(words, style),
+    }
+}
+
+/// `25 -> 27` by the names at both ends.
+fn releases(report: &Report, group: &Group<'_>) -> String {
+    let release = |end: &End| {
+        let node = report.nodes.iter().find(|node| Some(&node.name) == end.node.as_ref())?;
+        otp(&node.otp)
+    };
+    match (release(&group.link.initiator), release(&group.link.acceptor)) {
+        (None, None) => String::new(),
+        (from, to) => format!("{} ->\n{}", from.as_deref().unwrap_or("?"), to.as_deref().unwrap_or("?")),
+    }
+}
+
+fn otp(otp: &Otp) -> Option<String> {
+    match (otp.min, otp.max, &otp.implementation) {
+        (Some(min), Some(max), _) if min == max => Some(min.to_string()),
+        (Some(min), Some(max), _) => Some(format!("{min}-{max}")),
+        (Some(min), None, _) => Some(format!(">={min}")),
+        (None, Some(max), _) => Some(format!("<={max}")),
+        (None, None, Some(implementation)) => Some(printable(implementation).into_owned()),
+        (None, None, None) => None,
+    }
+}
+
+fn both(sides: PerSide, format: fn(u64) -> String) -> String {
+    format!("{} ->\n{} <-", format(sides.from_initiator), format(sides.from_acceptor))
+}
+
+fn remarks(group: &Group<'_>) -> Cell {
+    let mut remarks = Vec::new();
+    if group.count > 1 {
+        remarks.push(format!("x{}", grouped(group.count)));
+    }
+    if group.link.mid_stream {
+        remarks.push("began before the capture".into());
+    }
+    if group.gaps > 0 {
+        remarks.push(plural(group.gaps, "gap", "gaps"));
+    }
+    if let Some(entry) = &group.link.handshake.weak_cookie {
+        remarks.push(format!("weak cookie: {}", printable(entry)));
+    }
+    if group.open == 0 && group.reach == Reach::Established {
+        remarks.push("closed".into());
+    }
+    Cell::new(remarks.join(", "), Style::YELLOW)
+}
+
+pub(super) fn nodes<W: Write>(report: &Report, printer: &mut Printer<W>) -> io::Result<()> {
+    if report.nodes.is_empty() {
+        return Ok(());
+    }
+    printer.section(&format!("Nodes ({})", count(&report.nodes)))?;
+    let mut table = Table::new(&["name", "address", "port", "OTP", "kind", "starts", "first seen"]);
+    for node in &report.nodes {
+        table.push([
+            printable(&node.name).into_owned().into(),
+            lines(&node.addresses).into(),
+            lines(&node.dist_ports).into(),
+            otp(&node.otp).unwrap_or_default().into(),
+            kind(node).into(),
+            grouped(count(&node.creations)).into(),
+            moment(node.first_seen).into(),
+        ]);
+    }
+    printer.table(&table)
+}
+
+fn kind(node: &Node) -> String {
+    let words = [(node.hidden, "hidden"), (node.dynamic_name, "dynamic name")];
+    let mut words: Vec<&str> = words.iter().filter(|(applies, _)| *applies).map(|(_, word)| *word).collect();
+    // In the OTP column where the flags give no release.
+    if let (Some(implementation), true) = (&node.otp.implementation, node.otp.min.or(node.otp.max).is_some()) {
+        words.push(implementation);
+    }
+    printable(&words.join(", ")).into_owned()
+}
+
+fn lines<T: ToString>(items: &[T]) -> String {
+    items.iter().map(T::to_string).collect::<Vec<_>>().join("\n")
+}
+
+pub(super) fn epmd<W: Write>(report: &Report, printer: &mut Printer<W>) -> io::Result<()> {
+    if report.epmd.is_empty() {
+        return Ok(());
+    }
+    printer.section(&format!("EPMD requests ({})", count(&report.epmd)))?;
+    // A client's port is a new one each time; a creation too, but that is part of the answer.
+    let mut alike: IndexMap<_, (&EpmdExchange, u64)> = IndexMap::new();
+    for exchange in &report.epmd {
+        let key = (exchange.client.ip, exchange.server, exchange.request, &exchange.name, &exchange.result);
+        alike.entry(key).or_insert((exchange, 0)).1 += 1;
+    }
+    let mut table = Table::new(&["request", "name", "from", "to", "answer", "times"]);
+    for (exchange, times) in alike.into_values() {
+        let style = match exchange.request {
+            EpmdRequest::Kill | EpmdRequest::Stop => Style::RED,
+            EpmdRequest::Dump => Style::YELLOW,
+            _ => Style::PLAIN,
+        };
+        let from = format!("{}{}", exchange.client.ip, if exchange.local { " (local)" } else { "" });
+        table.push([
+            Cell::new(request(exchange.request), style),
+            printable(&exchange.name).into_owned().into(),
+            from.into(),
+            std::net::SocketAddr::new(exchange.server.ip, exchange.server.port).to_string().into(),
+            printable(&exchange.result).into_owned().into(),
+            grouped(times).into(),
+        ]);
+    }
+    printer.table(&table)
+}
+
+const fn request(request: EpmdRequest) -> &'static str {
+    match request {
+        EpmdRequest::Alive2 => "register",
+        EpmdRequest::PortPlease2 => "port of",
+        EpmdRequest::Names => "names",
+        EpmdRequest::Dump => "dump",
+        EpmdRequest::Kill => "kill",
+        EpmdRequest::Stop => "stop",
+    }
+}
+
+pub(super) fn activity<W: Write>(report: &Report, printer: &mut Printer<W>) -> io::Result<()> {
+    if report.activity.is_empty() {
+        return Ok(());
+    }
+    let total = report.activity.iter().fold(0_u64, |sum, action| sum.saturating_add(action.count));
+    printer.section(&format!("Remote actions read in clear ({})", grouped(total)))?;
+    let mut actions: Vec<_> = report.activity.iter().collect();
+    actions.sort_by_key(|action| (is_everyday(action.kind), std::cmp::Reverse(action.count)));
+    let mut table = Table::new(&["kind", "what", "from", "to", "times"]);
+    let node = |name: &Option<String>| name.as_deref().map_or_else(|| "?".into(), |name| printable(name).into_owned());
+    for action in actions.iter().take(ACTIVITY_ROWS) {
+        let what = action.mfa.as_deref().or(action.target.as_deref()).unwrap_or_default();
+        let inferred = if action.confidence == Confidence::Certain { "" } else { " (inferred)" };
+        let mut what = format!("{}{inferred}", printable(what));
+        if let Some(arguments) = &action.arguments {
+            what.push('\n');
+            what.push_str(&printable(arguments));
+        }
+        let style = if action.kind == ActivityKind::Shell { Style::RED } else { Style::PLAIN };
+        table.push([
+            Cell::new(word(action.kind), style),
+            what.into(),
+            node(&action.from_node).into(),
+            node(&action.to_node).into(),
+            grouped(action.count).into(),
+        ]);
+    }
+    printer.table(&table)?;
+    let rest = actions.get(ACTIVITY_ROWS..).unwrap_or_default();
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let times = rest.iter().fold(0_u64, |sum, action| sum.saturating_add(action.count));
+    let rest = plural(count(rest), "further kind", "further kinds");
+    let text = format!("and {rest} of action, {} in all: --format json has every one", plural(times, "time", "times"));
+    printer.paragraph(super::layout::INDENT, "", &text)
+}
+
+/// What nodes do all day; calls, spawns and shells stand above it.
+const fn is_everyday(kind: ActivityKind) -> bool {
+    use ActivityKind::{Exit, GenCall, GenCast, IoRequest, Link, Monitor, Reply, SendNamed, SendPid};
+    matches!(kind, GenCall | GenCast | SendNamed | SendPid | Link | Monitor | Exit | IoRequest | Reply)
+}
+
+const fn word(kind: ActivityKind) -> &'static str {
+    match kind {
+        ActivityKind::RpcCall => "rpc call",
+        ActivityKind::RpcCast => "rpc cast",
+        ActivityKind::RpcBlockCall => "rpc block call",
+        ActivityKind::ErpcCall => "erpc call",
+        ActivityKind::ErpcCast => "erpc cast",
+        ActivityKind::Spawn => "spawn",
+        ActivityKind::SpawnLink => "spawn, link",
+        ActivityKind::SpawnMonitor => "spawn, monitor",
+        ActivityKind::GenCall => "gen call",
+        ActivityKind::GenCast => "gen cast",
+        ActivityKind::SendNamed => "send to name",
+        ActivityKind::SendPid => "send to pid",
+        ActivityKind::Link => "link",
+        ActivityKind::Monitor => "monitor",
+        ActivityKind::Exit => "exit",
+        ActivityKind::Shell => "shell",
+        ActivityKind::IoRequest => "io request",
+        ActivityKind::Reply => "reply",
+    }
+}
