@@ -647,29 +647,3 @@ pub struct Stats {
     pub duration_seconds: f64,
 }
 
-/// One capture that was read: a file, standard input, or an interface of the running host.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct Capture {
-    /// Where it came from: a path, `-`, or an interface.
-    pub path: String,
-    /// `pcap`, `pcap-ns`, `pcapng`, …; with the compression, where there is one (`pcap+gzip`).
-    pub format: String,
-    /// Link types in it, by their libpcap names.
-    pub link_types: Vec<String>,
-    /// Interfaces that it names.
-    pub interfaces: Vec<String>,
-    /// Packets read.
-    pub packets: u64,
-    /// Octets of packet data read.
-    pub bytes: u64,
-    /// Time of the first packet.
-    pub first: Option<Timestamp>,
-    /// Time of the last packet.
-    pub last: Option<Timestamp>,
-    /// Packets of which the snap length cut off a part.
-    pub truncated_packets: u64,
-    /// Packets that the recorder says it lost.
-    pub dropped: u64,
-    /// What is broken about the file, as a sentence; everything before the damage is in the report.
-    pub damaged: Option<String>,
-}

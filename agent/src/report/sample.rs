@@ -254,7 +254,7 @@ pub(crate) fn report() -> Report {
                 format: "pcapng+gzip".into(),
                 link_types: vec!["linux_sll2".into()],
                 interfaces: vec!["eth0".into(), "lo".into()],
-                dropped: 7,
+                dropped: Some(7),
                 damaged: Some("The file ends inside packet 1.".into()),
                 ..Capture::default()
             },

@@ -40,8 +40,8 @@ fn of_capture(capture: &Capture) -> Vec<String> {
         let packets = plural(capture.truncated_packets, "packet", "packets");
         notes.push(format!("{path}: {packets} cut by the snap length"));
     }
-    if capture.dropped > 0 {
-        notes.push(format!("{path}: the recorder lost {}", plural(capture.dropped, "packet", "packets")));
+    if let Some(dropped) = capture.dropped.filter(|&dropped| dropped > 0) {
+        notes.push(format!("{path}: the recorder lost {}", plural(dropped, "packet", "packets")));
     }
     notes
 }
