@@ -19,7 +19,7 @@ const MAX_COOKIE: usize = 255 * 4;
 const MAX_HINTS: usize = 8;
 
 /// Cookies that products ship or document (`docs/protocol.md` §10.2), with what to call the entry.
-const PUBLISHED: [(&str, &str); 18] = [
+const PUBLISHED: [(&str, &str); 16] = [
     ("monster", "published default of Apache CouchDB"),
     ("emqxsecretcookie", "published default of EMQX"),
     ("emqx50elixir", "published default of EMQX 5"),
@@ -36,12 +36,10 @@ const PUBLISHED: [(&str, &str); 18] = [
     ("bookshelf", "published default of Chef bookshelf"),
     ("mycookie", "published default of the RabbitMQ compose example"),
     ("nocookie", "value of a node that was started with -nocookie"),
-    ("rabbitmq", "published default of RabbitMQ examples"),
-    ("erlang-cookie", "published default of container examples"),
 ];
 
 /// Words that are tried first by anybody who guesses. An entry is named by its number, from 1.
-const COMMON: [&str; 64] = [
+const COMMON: [&str; 65] = [
     "cookie",
     "secret",
     "erlang",
@@ -57,6 +55,7 @@ const COMMON: [&str; 64] = [
     "123456",
     "qwerty",
     "rabbit",
+    "rabbitmq",
     "beam",
     "dev",
     "prod",
@@ -183,7 +182,7 @@ impl Dictionary {
             return Some(word.entry.name());
         }
         for hint in hints.iter().take(MAX_HINTS).filter(|hint| hint.len() <= MAX_COOKIE) {
-            // Up to OTP 19 and for cookies of today alike, a cookie's characters go in as Latin-1.
+            // A cookie is an atom, and each of its characters goes into the digest as one byte.
             let Some(name) = latin1(hint) else { continue };
             if gives(&[&name]) {
                 return Some("the node's own name".into());

@@ -40,6 +40,8 @@ pub struct Session {
     posture: Posture,
     directions: [Direction; 2],
     hello_at: Option<Timestamp>,
+    /// There was a HelloRetryRequest.
+    retried: bool,
     changed: bool,
     notices: Notices,
 }
@@ -180,10 +182,8 @@ impl Session {
             (Some(version), Some(cipher)) => ciphers::lengths(version, cipher).is_some(),
             _ => false,
         };
-        // Where TLS 1.3 does not end its flights as OTP does, the beginning of what is inside is not known.
-        let begins = self.view.version.is_none_or(|version| version < 0x0304) || self.posture.inner.is_some() || {
-            !(client.sealed.is_full() || server.sealed.is_full())
-        };
+        // The handshake inside is over long before as many records went by.
+        let begins = !client.sealed.is_full() && !server.sealed.is_full();
         known && begins && !client.lost && !server.lost && !self.view.mid_stream
     }
 
@@ -200,13 +200,12 @@ impl Session {
         if alert && self.view.first_alert.is_none() {
             self.view.first_alert = Some(side);
         }
-        let retried = self.view.retried && side == Side::Acceptor && !self.sent(side).hello;
+        let retried = self.retried && side == Side::Acceptor && !self.sent(side).hello;
         let sent = self.sent(side);
         match header.content_type {
             // Between HelloRetryRequest and the second hello it is a dummy for middleboxes (RFC 8446, appendix D.4).
             records::CHANGE_CIPHER_SPEC if !retried => sent.change_cipher_spec = true,
             records::HANDSHAKE if sealed => sent.finished = true,
-            records::ALERT if sealed => sent.sealed_alert = true,
             records::APPLICATION_DATA => sent.sealed.push(header.length),
             _ => {}
         }
@@ -301,7 +300,7 @@ impl Session {
         self.view.version = Some(choice.version);
         self.view.cipher = Some(choice.cipher);
         if choice.retry {
-            self.view.retried = true;
+            self.retried = true;
             return Ok(());
         }
         self.sent(Side::Acceptor).hello = true;

@@ -177,7 +177,7 @@ fn a_local_client_is_not_refused_by_silence() {
     let loopback = Endpoint { ip: [127, 0, 0, 1].into(), port: 1 };
     let outside = Endpoint { ip: [10, 0, 0, 1].into(), port: 1 };
     let exchange = finished(&outputs).clone();
-    assert_eq!(exchange.clone().into_exchange(loopback.clone(), loopback.clone(), String::new()).result, "none");
+    assert_eq!(exchange.clone().into_exchange(loopback, loopback, String::new()).result, "none");
     assert_eq!(exchange.into_exchange(outside, loopback, String::new()).result, "refused");
 }
 

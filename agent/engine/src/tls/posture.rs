@@ -13,6 +13,8 @@ use super::ciphers::{self, Lengths};
 pub(super) const MAX_SEALED: usize = 16;
 /// An empty Certificate as an encrypted record of TLS 1.3: header 4, context 1, list 3, and the overhead of 17.
 const EMPTY_CERTIFICATE: u16 = 8;
+/// Records in the longer of the two flights of TLS 1.3.
+const LONGEST_FLIGHT: usize = 5;
 /// Octets of an alert.
 const ALERT: u16 = 2;
 
@@ -59,8 +61,6 @@ pub(super) struct Sent {
     pub(super) finished: bool,
     /// An alert in clear that ends the connection: its description.
     pub(super) alert: Option<u8>,
-    /// An encrypted alert (up to TLS 1.2, where its record type shows it).
-    pub(super) sealed_alert: bool,
     /// Application data records.
     pub(super) sealed: Sealed,
     /// Octets are missing in a place that makes the rest unreadable.
@@ -76,8 +76,6 @@ pub(super) struct View {
     pub(super) version: Option<u16>,
     /// Negotiated cipher suite.
     pub(super) cipher: Option<u16>,
-    /// There was a HelloRetryRequest.
-    pub(super) retried: bool,
     /// What each side sent.
     pub(super) sent: [Sent; 2],
     /// Who first sent something that has the form of an alert.
@@ -174,36 +172,21 @@ impl View {
     /// In TLS 1.3 the flights end with a record of Finished's length, in one of the few places where it can be.
     fn hidden_flights(&self) -> Flights<'_> {
         let (client, server) = (self.client().sealed.lengths(), self.server().sealed.lengths());
-        let Some(lengths) = self.lengths() else { return Flights::default() };
-        let is_alert = |length: &u16| *length == lengths.overhead + ALERT;
-        let after =
-            |sent: &'_ [u16], place: Option<usize>| place.map(|place| place + 1).filter(|&next| next <= sent.len());
-        let server_next = after(server, finished_at(server, 5, lengths));
-        let client_next = after(client, finished_at(client, 3, lengths));
-        let (Some(server_next), Some(client_next)) = (server_next, client_next) else {
-            // Not the one-message-a-record style, or not that far yet. Two records each way that are no alerts are
-            // more than any coalesced handshake has.
-            let refused = match (client_next, client.first(), server.iter().any(is_alert)) {
-                (None, Some(first), _) if is_alert(first) || client.last().is_some_and(is_alert) => {
-                    Some(Side::Initiator)
-                }
-                (_, _, true) => Some(Side::Acceptor),
-                _ => None,
-            };
-            let far = |sent: &[u16]| sent.len() > 5;
-            let one_lost = self.client().lost || self.server().lost;
-            let established = refused.is_none()
-                && ((server_next.is_none() && client.len() >= 2 && server.len() >= 2 && client_next.is_none())
-                    || (one_lost && (far(client) || far(server))));
-            return Flights { established, refused, application: None };
+        let lengths = self.lengths();
+        let after = |sent, within| Some(finished_at(sent, within, lengths?)? + 1);
+        let (client_next, server_next) = (after(client, 3), after(server, LONGEST_FLIGHT));
+        let goes_on = |sent: &[u16]| sent.iter().filter(|&&length| !self.is_alert_sized(length)).count();
+        let established = match server_next.and_then(|next| server.get(next..)) {
+            // A server says nothing more until the client is done and its certificate is judged.
+            Some(rest) => !client.is_empty() && rest.first().is_some_and(|&length| !self.is_alert_sized(length)),
+            // Messages that share records: two records each way are more than such a handshake has.
+            None => goes_on(client) >= 2 && goes_on(server) >= 2,
         };
-        let (client, server) =
-            (client.get(client_next..).unwrap_or_default(), server.get(server_next..).unwrap_or_default());
-        let answered = server.first().is_some_and(|length| !is_alert(length));
-        // The server judges the client's certificate after the client is done and may have begun to send.
-        let refused = self.first_alert.filter(|_| !answered);
-        let far = self.server().lost && client.len() > 5;
-        Flights { established: answered || far, refused, application: Some((client, server)) }
+        let lost = (self.client().lost || self.server().lost) && client.len().max(server.len()) > LONGEST_FLIGHT;
+        let application =
+            client_next.and_then(|next| client.get(next..)).zip(server_next.and_then(|next| server.get(next..)));
+        let established = established || lost;
+        Flights { established, refused: self.first_alert.filter(|_| !established), application }
     }
 
     fn open_authentication(&self) -> (Answer, Answer, Confidence) {
@@ -226,12 +209,12 @@ impl View {
     }
 
     /// A server that asks sends five records, one that does not sends four; the client answers with three (certificate,
-    /// proof, Finished), two (empty certificate, Finished) or one.
+    /// proof, Finished), two (empty certificate, Finished) or one. A HelloRetryRequest comes before all of them, in clear.
     fn hidden_authentication(&self) -> (Answer, Answer, Confidence) {
         let unknown = (Answer::Unknown, Answer::Unknown, Confidence::Certain);
-        let Some(lengths) = self.lengths().filter(|_| !self.retried && !self.mid_stream) else { return unknown };
+        let Some(lengths) = self.lengths().filter(|_| !self.mid_stream) else { return unknown };
         let (client, server) = (self.client().sealed.lengths(), self.server().sealed.lengths());
-        let asked = match finished_at(server, 5, lengths) {
+        let asked = match finished_at(server, LONGEST_FLIGHT, lengths) {
             Some(3) => Some(false),
             Some(4) => Some(true),
             // Resumption has two records, and proves nothing about certificates.
@@ -306,7 +289,7 @@ impl View {
         let Some(name) = plain(first).filter(|length| SEND_NAME.contains(length)) else { return no };
         inner.initiator_name_len = name.checked_sub(15);
         let Some(&first) = server.first() else { return (Answer::Unknown, None) };
-        let Some(status) = plain(first) else { return no };
+        let Some(status) = plain(first) else { return self.ended_early(inner) };
         match STATUSES.iter().find(|(length, _)| *length == status) {
             Some((_, Some(outcome))) => {
                 // The server is done after it; anything more is something else. Two lengths are too few to say Yes.
@@ -448,9 +431,21 @@ mod tests {
             unknown,
             "flights that contradict each other"
         );
-        let mut retried = view(TLS13, &[69], &[23, 819, 281, 69]);
-        retried.retried = true;
-        assert_eq!(retried.judge().mutual, Answer::Unknown);
+    }
+
+    #[test]
+    fn a_handshake_in_another_style_is_still_seen_to_be_done_or_refused() {
+        let outcome = |client: &[u16], server: &[u16], first_alert| {
+            let mut view = view(TLS13, client, server);
+            view.first_alert = first_alert;
+            view.judge().outcome
+        };
+        assert_eq!(outcome(&[69], &[1200], None), TlsOutcome::Incomplete);
+        assert_eq!(outcome(&[69, 300], &[1200, 250, 250], None), TlsOutcome::Established);
+        assert_eq!(outcome(&[69, 300], &[1200, 900, 19], Some(Side::Acceptor)), TlsOutcome::Established, "a goodbye");
+        assert_eq!(outcome(&[90], &[1200, 19], Some(Side::Acceptor)), TlsOutcome::RefusedByServer);
+        assert_eq!(outcome(&[19], &[1200], Some(Side::Initiator)), TlsOutcome::RefusedByClient);
+        assert_eq!(outcome(&[1300, 300], &[23, 89, 819, 281, 69, 250], None), TlsOutcome::Established);
     }
 
     #[test]
@@ -460,6 +455,7 @@ mod tests {
         let posture = view.judge();
         assert_eq!((posture.outcome, posture.refused_under_cover), (TlsOutcome::RefusedByServer, true));
         assert_eq!((posture.requested, posture.mutual), (Answer::Yes, Answer::No));
+        assert_eq!(posture.inside, Answer::Unknown);
     }
 
     #[test]

@@ -37,6 +37,12 @@ fn shown(certificate: &Certificate) -> (CertificateOwner, &str, &str, bool, &str
 }
 
 #[test]
+fn otp_27_is_read_like_otp_25() {
+    let session = only("tls12-mutual-otp27.pcap");
+    assert_eq!((session.facts().outcome, session.facts().mutual_auth), (TlsOutcome::Ok, Answer::Yes));
+}
+
+#[test]
 fn tls_12_with_certificates_on_both_sides_is_read_to_the_last_field() {
     let session = only("tls12-mutual-otp25.pcap");
     let facts = session.facts();
@@ -119,6 +125,42 @@ fn a_hello_to_a_node_in_clear_meets_no_tls() {
     assert_eq!(session.facts().sni.as_deref(), Some("host-a"));
     let answers = connections("tls-meets-cleartext-otp25.pcap");
     assert!(answers.iter().any(|one| looks_like_alert(&one.octets(Side::Acceptor)) == Match::Yes));
+}
+
+#[test]
+fn a_wrong_cookie_inside_tls_shows_in_both_versions() {
+    for name in ["tls12-cookie-wrong-otp25.pcap", "tls13-cookie-wrong-otp27.pcap"] {
+        let session = only(name);
+        let facts = session.facts();
+        assert_eq!((facts.outcome, facts.distribution_inside), (TlsOutcome::BadCookie, Answer::Yes), "{name}");
+        assert_eq!(facts.mutual_auth, Answer::Yes);
+        assert_eq!(session.inner().map(|inner| inner.outcome), Some(HandshakeOutcome::BadCookie));
+    }
+}
+
+#[test]
+fn a_client_without_the_certificate_that_the_server_wants_is_refused() {
+    let cases = [
+        ("tls12-no-client-cert-otp25.pcap", Confidence::Certain, "handshake_failure from the server"),
+        ("tls13-no-client-cert-otp25.pcap", Confidence::Likely, "encrypted alert from the server"),
+    ];
+    for (name, confidence, alert) in cases {
+        let session = only(name);
+        let facts = session.facts();
+        assert_eq!((facts.client_certificate_requested, facts.mutual_auth), (Answer::Yes, Answer::No), "{name}");
+        assert_eq!((facts.mutual_auth_confidence, facts.outcome), (confidence, TlsOutcome::RefusedByServer), "{name}");
+        assert_eq!((facts.alert.as_deref(), facts.distribution_inside), (Some(alert), Answer::Unknown), "{name}");
+    }
+}
+
+#[test]
+fn a_hello_retry_request_hides_nothing() {
+    for (name, mutual) in [("tls13-retry-otp25.pcap", Answer::Yes), ("tls13-retry-serveronly-otp27.pcap", Answer::No)] {
+        let session = only(name);
+        let facts = session.facts();
+        assert_eq!((facts.mutual_auth, facts.outcome), (mutual, TlsOutcome::Ok), "{name}");
+        assert_eq!((facts.version.as_deref(), facts.sni.as_deref()), (Some("1.3"), Some("host-b")));
+    }
 }
 
 #[test]
@@ -292,7 +334,7 @@ proptest! {
     #[test]
     fn any_split_gives_the_same(sizes in prop::collection::vec(1_usize..300, 1..8), which in 0_usize..4) {
         let name = [
-            "tls12-mutual-otp25.pcap", "tls12-expired-otp25.pcap", "tls13-mutual-otp27.pcap", "tls13-serveronly-otp25.pcap",
+            "tls12-mutual-otp25.pcap", "tls12-expired-otp25.pcap", "tls13-mutual-otp27.pcap", "tls13-retry-otp25.pcap",
         ][which];
         prop_assert_eq!(in_pieces(name, &sizes), in_pieces(name, &[usize::MAX]));
     }
