@@ -3,15 +3,22 @@
 //! Nothing in here does I/O, reads a clock or spawns a thread, so the daemon, the offline analysis, the tests
 //! and the fuzzers all run the same code.
 
+#[cfg(test)]
+mod captured;
 pub mod cluster;
+pub mod cookies;
 pub mod detect;
 pub mod dist;
+pub mod epmd;
 pub mod etf;
 pub mod event;
 pub mod limits;
 pub mod model;
 pub mod net;
+pub mod notice;
 pub mod packet;
 pub mod policy;
+pub mod text;
 pub mod time;
+pub mod tls;
 pub mod wire;

@@ -44,6 +44,17 @@ impl fmt::Display for Fault {
     }
 }
 
+/// What a recogniser says of the first bytes that one side of a connection sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// They are what it looks for.
+    Yes,
+    /// They are not, whatever follows.
+    No,
+    /// They may be; more bytes will tell.
+    NeedMore,
+}
+
 /// A cursor over borrowed bytes. All numbers on the wire are big-endian.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a> {
