@@ -23,7 +23,7 @@ pub use self::control::Role;
 pub use self::fingerprint::BuildGuess;
 pub use self::flags::DistFlags;
 pub use self::handshake::{Facts, Proof, Status};
-pub use self::recognise::{Match, looks_like_frames, looks_like_send_name};
+pub use self::recognise::{looks_like_frames, looks_like_send_name, looks_like_status};
 
 use self::direction::Direction;
 use self::handshake::Handshake;
@@ -60,8 +60,8 @@ pub struct Message<'a> {
 
 /// Where a session puts what it reads. Every method has the side that sent it.
 pub trait Output {
-    /// A handshake message was read; [`Session::handshake`] has the facts so far.
-    fn handshake_progress(&mut self, at: &At, side: Side);
+    /// A handshake message was read; `facts` has all that was read so far.
+    fn handshake_progress(&mut self, at: &At, side: Side, facts: &Facts);
     /// A control message.
     fn message(&mut self, message: &Message<'_>);
     /// An empty frame.
@@ -257,7 +257,7 @@ impl<O: Output> Context<'_, O> {
     fn frames_follow(&mut self) {
         self.frames_may_follow = false;
         if self.handshake.frames_follow() {
-            self.out.handshake_progress(self.at, self.side);
+            self.out.handshake_progress(self.at, self.side, &self.handshake.facts);
         }
     }
 

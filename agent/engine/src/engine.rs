@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::connection::Connection;
-use crate::cookies::Dictionary;
+use crate::cookies::{CHECKS_PER_SECOND, Dictionary};
 use crate::event::{Event, Expected};
 use crate::flow::{FlowTable, Ports};
 use crate::limits::Limits;
@@ -39,9 +39,27 @@ pub struct Context {
     pub counters: Counters,
     interfaces: Vec<String>,
     events: VecDeque<Event>,
+    /// The second of the packet clock in which digests were last compared with the word list, and how many were.
+    cookie_checks: (i64, u32),
 }
 
 impl Context {
+    /// Whether one more digest may be compared with the word list in this second. A flood of handshakes must not become
+    /// a flood of MD5; what is left out is counted.
+    pub fn may_check_cookie(&mut self) -> bool {
+        let second = self.counters.last().as_nanos().div_euclid(1_000_000_000);
+        let (last, checks) = &mut self.cookie_checks;
+        if *last != second {
+            (*last, *checks) = (second, 0);
+        }
+        *checks += 1;
+        let may = *checks <= CHECKS_PER_SECOND;
+        if !may {
+            self.counters.limit("cookie-checks");
+        }
+        may
+    }
+
     /// Says something.
     pub fn tell(&mut self, event: Event) {
         self.events.push_back(event);
@@ -76,6 +94,7 @@ impl Engine {
                 counters: Counters::default(),
                 interfaces: Vec::new(),
                 events: VecDeque::new(),
+                cookie_checks: (0, 0),
             },
         }
     }

@@ -7,7 +7,7 @@ use foldhash::fast::RandomState;
 use super::Shared;
 use crate::activity::tally::{Counted, Occasion, Tally, describe};
 use crate::activity::{self, Cookie};
-use crate::dist::{Message, Operation, Output, Role, Session, handshake::Facts};
+use crate::dist::{Facts, Message, Operation, Output, Role, Session};
 use crate::engine::Context;
 use crate::etf::Cursor;
 use crate::event::{EventBody, LinkChange};
@@ -15,7 +15,9 @@ use crate::flow::FlowFacts;
 use crate::model::{ActivityKind, HandshakeOutcome, Tls, TlsOutcome, Transport};
 use crate::packet::{At, Side};
 use crate::policy::Arguments;
+use crate::tls::looks_like_alert;
 use crate::time::Timestamp;
+use crate::wire::Match;
 
 /// How many requests for a cookie one link may have open; the oldest is forgotten first. One is unusual.
 const COOKIE_REQUESTS: usize = 8;
@@ -40,6 +42,8 @@ struct Reading {
     hasher: RandomState,
     /// The acceptor answered with a TLS alert.
     tls_answer: bool,
+    /// The digest was compared with the word list.
+    cookie_checked: bool,
 }
 
 impl Clear {
@@ -59,6 +63,7 @@ impl Clear {
             cookie_by_rex: false,
             hasher: RandomState::default(),
             tls_answer: false,
+            cookie_checked: false,
         };
         Self { session, reader }
     }
@@ -99,7 +104,7 @@ impl Clear {
 
     /// A TLS record instead of a status: the listener speaks TLS (`docs/protocol.md` §2.4).
     fn answers_with_tls(&self, data: &[u8]) -> bool {
-        self.session.handshake().status.is_none() && data.starts_with(&[0x15, 0x03])
+        self.session.handshake().status.is_none() && looks_like_alert(data) == Match::Yes
     }
 
     pub(super) fn handle_gap(&mut self, at: &At, flow: &FlowFacts, side: Side, bytes: u64, shared: &mut Shared, cx: &mut Context) {
@@ -112,7 +117,7 @@ impl Clear {
         self.session.handle_close(at, closed_by, &mut out);
         let facts = self.session.handshake();
         if facts.outcome != HandshakeOutcome::Ok && shared.link.is_some() {
-            take_handshake(facts, shared, cx);
+            take_handshake(facts, &mut self.reader.cookie_checked, shared, cx);
             shared.tell_link(at, flow, LinkChange::Handshake, cx);
         }
         self.handle_end(at, flow, shared, cx);
@@ -148,26 +153,28 @@ impl Clear {
 }
 
 /// Copies what a handshake said into the link, and looks the cookie up once both halves of a proof are there.
-fn take_handshake(facts: &Facts, shared: &mut Shared, cx: &Context) {
+fn take_handshake(facts: &Facts, cookie_checked: &mut bool, shared: &mut Shared, cx: &mut Context) {
     let Some(link) = shared.link.as_mut() else { return };
-    link.initiator.node.clone_from(&facts.initiator_name);
-    link.acceptor.node.clone_from(&facts.acceptor_name);
+    link.initiator.node = facts.node(Side::Initiator).map(str::to_owned);
+    link.acceptor.node = facts.node(Side::Acceptor).map(str::to_owned);
     let handshake = &mut link.handshake;
     handshake.version = facts.version;
     handshake.outcome = facts.outcome;
-    handshake.status = facts.status_text();
-    handshake.initiator_flags = facts.initiator_flags.map(|flags| flags.0);
-    handshake.acceptor_flags = facts.acceptor_flags.map(|flags| flags.0);
-    handshake.initiator_creation = facts.initiator_creation;
-    handshake.acceptor_creation = facts.acceptor_creation;
+    handshake.status = facts.status.map(|status| status.name().to_owned());
+    handshake.initiator_flags = facts.initiator.flags.map(|flags| flags.0);
+    handshake.acceptor_flags = facts.acceptor.flags.map(|flags| flags.0);
+    handshake.initiator_creation = facts.creation(Side::Initiator);
+    handshake.acceptor_creation = facts.creation(Side::Acceptor);
     handshake.dynamic_name = facts.dynamic_name;
+    handshake.zero_challenge = facts.zero_challenge() == Some(true);
     if let Some(proof) = facts.proof(Side::Initiator)
-        && handshake.weak_cookie.is_none()
+        && !std::mem::replace(cookie_checked, true)
+        && cx.may_check_cookie()
     {
-        let names: Vec<&str> = [&link.initiator.node, &link.acceptor.node].into_iter().flatten().map(String::as_str).collect();
+        let names = [&link.initiator.node, &link.acceptor.node];
+        let names: Vec<&str> = names.into_iter().flatten().map(String::as_str).collect();
         handshake.weak_cookie = cx.dictionary.find(proof.challenge, &proof.digest, &names);
     }
-    handshake.zero_challenge = facts.initiator_challenge() == Some(0);
 }
 
 /// The session's output on its way.
@@ -181,7 +188,7 @@ struct Told<'a> {
 impl Output for Told<'_> {
     fn handshake_progress(&mut self, at: &At, _: Side, facts: &Facts) {
         let before = self.shared.link.as_ref().map(|link| link.handshake.outcome);
-        take_handshake(facts, self.shared, self.cx);
+        take_handshake(facts, &mut self.reader.cookie_checked, self.shared, self.cx);
         let ended = before != Some(facts.outcome);
         let change = if ended { LinkChange::Handshake } else { LinkChange::Progress };
         self.shared.tell_link(at, self.flow, change, self.cx);
@@ -298,7 +305,7 @@ impl Told<'_> {
                 return self.tell(&message.at, EventBody::CookieSent { how, from_initiator });
             }
             Cookie::Asked => {
-                match message.element(Role::Reference).and_then(|reference| self.hash(reference)) {
+                match message.element(Role::Ref).and_then(|reference| self.hash(reference)) {
                     Some(hash) => {
                         if self.reader.cookie_requests.len() >= COOKIE_REQUESTS {
                             self.reader.cookie_requests.remove(0);
@@ -327,7 +334,7 @@ impl Told<'_> {
         {
             return false;
         }
-        let Some(hash) = message.element(Role::Reference).and_then(|reference| self.hash(reference)) else { return false };
+        let Some(hash) = message.element(Role::Ref).and_then(|reference| self.hash(reference)) else { return false };
         let Some(place) = self.reader.cookie_requests.iter().position(|&asked| asked == hash) else { return false };
         self.reader.cookie_requests.remove(place);
         true

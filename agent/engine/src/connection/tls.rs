@@ -12,17 +12,14 @@ use crate::tls::Session;
 #[derive(Debug)]
 pub(super) struct Tls {
     session: Session,
-    /// The server has said anything at all.
-    answered: bool,
 }
 
 impl Tls {
     pub(super) fn new(mid_stream: bool) -> Self {
-        Self { session: Session::new(mid_stream), answered: false }
+        Self { session: Session::new(mid_stream) }
     }
 
     pub(super) fn handle_data(&mut self, at: &At, flow: &FlowFacts, side: Side, data: &[u8], shared: &mut Shared, cx: &mut Context) {
-        self.answered |= side == Side::Acceptor;
         self.session.handle_data(at, side, data);
         if self.session.changed() {
             self.take_facts(at, flow, shared, cx);
@@ -36,13 +33,6 @@ impl Tls {
     pub(super) fn handle_close(&mut self, at: &At, flow: &FlowFacts, closed_by: Option<Side>, shared: &mut Shared, cx: &mut Context) {
         self.session.handle_close(at, closed_by);
         self.take_facts(at, flow, shared, cx);
-        if !self.answered && closed_by == Some(Side::Acceptor) && !shared.mid_stream {
-            // A cleartext node waits 7 s for a handshake of its own kind and closes (`docs/protocol.md` §2.4).
-            if let Some(tls) = shared.link.as_mut().and_then(|link| link.tls.as_mut()) {
-                tls.outcome = TlsOutcome::NotTls;
-                shared.tell_link(at, flow, LinkChange::Handshake, cx);
-            }
-        }
     }
 
     pub(super) fn handle_end(&mut self, at: &At, flow: &FlowFacts, shared: &mut Shared, cx: &mut Context) {
@@ -54,14 +44,19 @@ impl Tls {
     }
 
     pub(super) fn is_established(&self) -> bool {
-        matches!(self.session.facts().outcome, TlsOutcome::Ok | TlsOutcome::Established | TlsOutcome::Unseen)
+        self.session.is_established()
     }
 
     pub(super) fn memory(&self) -> usize {
         self.session.memory()
     }
 
-    fn take_facts(&self, at: &At, flow: &FlowFacts, shared: &mut Shared, cx: &mut Context) {
+    fn take_facts(&mut self, at: &At, flow: &FlowFacts, shared: &mut Shared, cx: &mut Context) {
+        while let Some(notice) = self.session.poll_notice() {
+            if shared.link.is_some() {
+                shared.tell_notice(&notice, flow, "tls", cx);
+            }
+        }
         let facts = self.session.facts();
         if shared.link.is_none() && facts.distribution_inside != Answer::Yes {
             return;

@@ -126,20 +126,41 @@ impl Row {
     }
 }
 
-impl Operation {
-    /// `REG_SEND`: to a registered name.
-    pub const REG_SEND: Self = Self(6);
-    /// `REG_SEND_TT`.
-    pub const REG_SEND_TT: Self = Self(16);
-    /// `MONITOR_P`.
-    pub const MONITOR_P: Self = Self(19);
-    /// `DEMONITOR_P`.
-    pub const DEMONITOR_P: Self = Self(20);
-    /// `SPAWN_REQUEST`.
-    pub const SPAWN_REQUEST: Self = Self(29);
-    /// `SPAWN_REQUEST_TT`.
-    pub const SPAWN_REQUEST_TT: Self = Self(30);
+/// A constant for each operation that the code asks for by name.
+macro_rules! operations {
+    ($($name:ident = $number:literal,)*) => {
+        impl Operation {
+            $(#[doc = concat!("`", stringify!($name), "`.")] pub const $name: Self = Self($number);)*
+        }
+    };
+}
 
+operations! {
+    LINK = 1,
+    SEND = 2,
+    EXIT = 3,
+    REG_SEND = 6,
+    EXIT2 = 8,
+    SEND_TT = 12,
+    EXIT_TT = 13,
+    REG_SEND_TT = 16,
+    EXIT2_TT = 18,
+    MONITOR_P = 19,
+    DEMONITOR_P = 20,
+    MONITOR_P_EXIT = 21,
+    SEND_SENDER = 22,
+    SEND_SENDER_TT = 23,
+    PAYLOAD_EXIT = 24,
+    PAYLOAD_EXIT_TT = 25,
+    PAYLOAD_EXIT2 = 26,
+    PAYLOAD_EXIT2_TT = 27,
+    PAYLOAD_MONITOR_P_EXIT = 28,
+    SPAWN_REQUEST = 29,
+    SPAWN_REQUEST_TT = 30,
+    ALTACT_SIG_SEND = 37,
+}
+
+impl Operation {
     /// What is known of it; `None` for a number that no release sends.
     #[must_use]
     #[inline]

@@ -152,7 +152,7 @@ impl Direction {
                 if next == Next::Frames {
                     self.stage = Stage::Length;
                 }
-                cx.out.handshake_progress(cx.at, cx.side);
+                cx.out.handshake_progress(cx.at, cx.side, &cx.handshake.facts);
             }
             Err(refusal) => self.refuse(cx, refusal),
         }

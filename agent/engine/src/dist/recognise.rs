@@ -3,27 +3,41 @@
 use super::atom_cache::AtomCache;
 use super::control::Control;
 use super::flags::DistFlags;
+use super::handshake::Status;
 use super::header::{AtomTable, Header};
-use super::resync::{self, Found, Framing};
+use super::resync::{self, Begins, Found, Framing};
 use crate::etf::Cursor;
-use crate::wire::Reader;
-
-/// An answer that may need more octets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Match<T = ()> {
-    /// It is.
-    Yes(T),
-    /// It is not.
-    No,
-    /// It may be; more octets will tell.
-    NeedMore,
-}
+use crate::wire::{Match, Reader};
 
 /// The longest name message: its first octet is 0 to 4.
 const MAX_SEND_NAME: usize = 0x4ff;
 
 /// Octets before the name in a name message of version 6: tag, flags, creation, length.
 const NAME_AT: usize = 15;
+
+/// Whether these are the first octets of an acceptor's status message, which is all that there is to see where only its
+/// direction was captured.
+#[must_use]
+pub fn looks_like_status(first_server_bytes: &[u8]) -> Match {
+    let whole = |status: &Status| {
+        let text = status.name().as_bytes();
+        let length = u16::try_from(text.len() + 1).unwrap_or(u16::MAX).to_be_bytes();
+        [&length[..], b"s", text].concat()
+    };
+    let mut answers = Status::ALL.iter().filter(|status| **status != Status::Named).map(|status| {
+        let whole = whole(status);
+        if first_server_bytes.starts_with(&whole) {
+            Match::Yes
+        } else if whole.starts_with(first_server_bytes) {
+            Match::NeedMore
+        } else {
+            Match::No
+        }
+    });
+    // `named:` is longer than its text, by the name that it gives.
+    let named = matches!(first_server_bytes, [_, _, b's', b'n', b'a', b'm', b'e', b'd', b':', ..]);
+    if named { Match::Yes } else { answers.by_ref().find(|answer| *answer != Match::No).unwrap_or(Match::No) }
+}
 
 /// Whether these are the first octets of an initiator's name message. A message whose name is not complete yet counts
 /// as soon as all that is there fits.
@@ -67,7 +81,7 @@ fn send_name(reader: &mut Reader<'_>) -> Option<Match> {
         _ => return Some(Match::No),
     }
     let there = reader.rest().get(..name_len.min(reader.len())).unwrap_or_default();
-    Some(if node_name(there, there.len() == name_len, asks) { Match::Yes(()) } else { Match::No })
+    Some(if node_name(there, there.len() == name_len, asks) { Match::Yes } else { Match::No })
 }
 
 /// Printable, with one `@` inside; a bare host where a name is asked for.
@@ -91,26 +105,26 @@ pub fn looks_like_frames(bytes: &[u8]) -> Match {
         return if bytes.len() > MAX_TICKS * 4 { Match::No } else { Match::NeedMore };
     }
     let anchored = resync::begins(frames, Framing::Any);
-    if let Match::Yes(length) = anchored {
+    if let Begins::Yes(length) = anchored {
         let body = frames.get(4..).map(|body| body.get(..length).unwrap_or(body)).unwrap_or_default();
         let reads = reads_as_message(body);
-        if reads == Match::Yes(()) {
-            return Match::Yes(());
+        if reads == Match::Yes {
+            return Match::Yes;
         }
         return match resync::confirmed(frames, Framing::Any) {
-            Match::Yes(_) => Match::Yes(()),
+            Begins::Yes(_) => Match::Yes,
             // a further fragment has no control message; a longer look must confirm it
-            Match::NeedMore => {
+            Begins::NeedMore => {
                 if frames.len() < 4 + length || reads == Match::NeedMore {
                     Match::NeedMore
                 } else {
                     Match::No
                 }
             }
-            Match::No => elsewhere(frames),
+            Begins::No => elsewhere(frames),
         };
     }
-    if anchored == Match::NeedMore && frames.len() < 7 { Match::NeedMore } else { elsewhere(frames) }
+    if anchored == Begins::NeedMore && frames.len() < 7 { Match::NeedMore } else { elsewhere(frames) }
 }
 
 /// More ticks in a row than an idle link sends between two looks at it; longer runs of zeros are somebody's data.
@@ -125,7 +139,7 @@ fn skip_ticks(mut bytes: &[u8]) -> &[u8] {
 
 fn elsewhere(bytes: &[u8]) -> Match {
     match resync::find(bytes, Framing::Any) {
-        Found::At(_) => Match::Yes(()),
+        Found::At(_) => Match::Yes,
         Found::Pending { from, .. } if bytes.len() - from >= 7 => Match::NeedMore,
         Found::Pending { .. } => Match::No,
     }
@@ -148,7 +162,7 @@ fn reads_as_message(body: &[u8]) -> Match {
     header.resolve(&cache, &mut table);
     let mut cursor = Cursor::cut(reader, &table);
     match Control::open(&mut cursor) {
-        Ok(control) if control.operation.row().is_some_and(|row| row.takes(control.arity)) => Match::Yes(()),
+        Ok(control) if control.operation.row().is_some_and(|row| row.takes(control.arity)) => Match::Yes,
         Ok(_) => Match::No,
         Err(_) => Match::NeedMore,
     }
@@ -167,7 +181,7 @@ mod tests {
             assert_eq!(looks_like_send_name(&NAME[..len]), Match::NeedMore, "{len}");
         }
         for len in 17..=NAME.len() {
-            assert_eq!(looks_like_send_name(&NAME[..len]), Match::Yes(()), "{len}");
+            assert_eq!(looks_like_send_name(&NAME[..len]), Match::Yes, "{len}");
         }
     }
 
@@ -176,7 +190,7 @@ mod tests {
         let plain = b"\x00\x11N\x00\x00\x00\x0d\x07\xdf\x7f\xbc\x00\x00\x00\x00\x00\x02vm";
         let asking = b"\x00\x11N\x00\x00\x00\x0f\x07\xdf\x7f\xbc\x00\x00\x00\x00\x00\x02vm";
         assert_eq!(looks_like_send_name(plain), Match::No);
-        assert_eq!(looks_like_send_name(asking), Match::Yes(()));
+        assert_eq!(looks_like_send_name(asking), Match::Yes);
     }
 
     #[test]
@@ -189,7 +203,17 @@ mod tests {
         ] {
             assert_eq!(looks_like_send_name(bytes), Match::No);
         }
-        assert_eq!(looks_like_send_name(b"\x00\x0cn\x00\x05\x01\xdf\x7f\xbda@b22"), Match::Yes(()));
+        assert_eq!(looks_like_send_name(b"\x00\x0cn\x00\x05\x01\xdf\x7f\xbda@b22"), Match::Yes);
+    }
+
+    #[test]
+    fn a_status_is_known_by_its_length_and_its_text() {
+        for status in [&b"\0\x03sok"[..], b"\0\x11sok_simultaneous", b"\0\x04snok\0", b"\0\x20snamed:\0\x0fA@b"] {
+            assert_eq!(looks_like_status(status), Match::Yes, "{status:?}");
+        }
+        assert_eq!(looks_like_status(b"\0\x03s"), Match::NeedMore);
+        assert_eq!(looks_like_status(b"\0\x04sok"), Match::No);
+        assert_eq!(looks_like_status(b"SSH-2.0-OpenSSH"), Match::No);
     }
 
     #[test]
@@ -198,7 +222,7 @@ mod tests {
         assert_eq!(looks_like_frames(&[0; 1000]), Match::No);
         let mut bytes = vec![0; 4];
         bytes.extend(b"\0\0\0\x0b\x83D\0h\x03a\x01a\x01a\x01");
-        assert_eq!(looks_like_frames(&bytes), Match::Yes(()));
+        assert_eq!(looks_like_frames(&bytes), Match::Yes);
     }
 
     #[test]
@@ -210,15 +234,15 @@ mod tests {
             b"\x17\x03\x03\x00\x20abcdefgh",
             b"\x00\x00\x00\x0b\x83E",
         ] {
-            assert_ne!(looks_like_frames(bytes), Match::Yes(()));
+            assert_ne!(looks_like_frames(bytes), Match::Yes);
         }
     }
 
     proptest! {
         #[test]
         fn random_octets_are_neither(bytes in prop::collection::vec(any::<u8>(), 24..600)) {
-            prop_assert_ne!(looks_like_frames(&bytes), Match::Yes(()));
-            prop_assert_ne!(looks_like_send_name(&bytes), Match::Yes(()));
+            prop_assert_ne!(looks_like_frames(&bytes), Match::Yes);
+            prop_assert_ne!(looks_like_send_name(&bytes), Match::Yes);
         }
     }
 }

@@ -4,14 +4,23 @@
 //! `70 83 68` (passed through). One such place proves nothing, for frames may lie inside a binary; a place counts
 //! once the octets after that very length begin the next frame, or are a tick.
 
-use super::recognise::Match;
-
 /// The longest frame that is taken for a beginning: a node's fragments have 64 KiB and their header, and random octets
 /// with larger lengths would make the search wait for octets that never come.
 pub(super) const MAX_LENGTH: usize = 80 << 10;
 
 /// The shortest body: `83 44 00`, a one-tuple and its number.
 const MIN_LENGTH: usize = 7;
+
+/// Whether a frame begins at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begins {
+    /// One of this length.
+    Yes(usize),
+    /// None.
+    No,
+    /// More octets will tell.
+    NeedMore,
+}
 
 /// Octets that show a beginning: length and the first three of the body.
 const START: usize = 7;
@@ -43,42 +52,42 @@ pub(super) enum Found {
 }
 
 /// The body's length, if a frame can begin with these octets.
-fn start(bytes: &[u8], framing: Framing) -> Match<usize> {
+fn start(bytes: &[u8], framing: Framing) -> Begins {
     let Some(length) = bytes.first_chunk::<4>() else {
-        return Match::NeedMore;
+        return Begins::NeedMore;
     };
     let length = u32::from_be_bytes(*length) as usize;
     if !(MIN_LENGTH..=MAX_LENGTH).contains(&length) {
-        return Match::No;
+        return Begins::No;
     }
     let header = framing != Framing::PassThrough;
     let pass_through = framing != Framing::Header;
     match (bytes.get(4), bytes.get(5), bytes.get(6)) {
-        (Some(0x83), Some(0x44), _) if header => Match::Yes(length),
+        (Some(0x83), Some(0x44), _) if header => Begins::Yes(length),
         // sequence and fragment number
-        (Some(0x83), Some(0x45 | 0x46), _) if header && length >= 18 => Match::Yes(length),
-        (Some(0x70), Some(0x83), Some(0x68 | 0x69)) if pass_through => Match::Yes(length),
-        (Some(0x83), None, _) if header => Match::NeedMore,
-        (Some(0x70), None | Some(0x83), None) if pass_through => Match::NeedMore,
-        (None, ..) => Match::NeedMore,
-        _ => Match::No,
+        (Some(0x83), Some(0x45 | 0x46), _) if header && length >= 18 => Begins::Yes(length),
+        (Some(0x70), Some(0x83), Some(0x68 | 0x69)) if pass_through => Begins::Yes(length),
+        (Some(0x83), None, _) if header => Begins::NeedMore,
+        (Some(0x70), None | Some(0x83), None) if pass_through => Begins::NeedMore,
+        (None, ..) => Begins::NeedMore,
+        _ => Begins::No,
     }
 }
 
 /// Whether a frame begins at the first octet, by its own start and the next one's.
-pub(super) fn confirmed(bytes: &[u8], framing: Framing) -> Match<usize> {
+pub(super) fn confirmed(bytes: &[u8], framing: Framing) -> Begins {
     let length = match start(bytes, framing) {
-        Match::Yes(length) => length,
+        Begins::Yes(length) => length,
         other => return other,
     };
     let Some(next) = bytes.get(4 + length..).filter(|next| next.len() >= 4) else {
-        return Match::NeedMore;
+        return Begins::NeedMore;
     };
     if next.starts_with(&[0; 4]) {
-        return Match::Yes(length);
+        return Begins::Yes(length);
     }
     match start(next, framing) {
-        Match::Yes(_) => Match::Yes(length),
+        Begins::Yes(_) => Begins::Yes(length),
         other => other,
     }
 }
@@ -93,11 +102,11 @@ pub(super) fn find(bytes: &[u8], framing: Framing) -> Found {
             continue;
         }
         match confirmed(rest, framing) {
-            Match::Yes(_) => return Found::At(from),
-            Match::No => from += 1,
-            Match::NeedMore => {
+            Begins::Yes(_) => return Found::At(from),
+            Begins::No => from += 1,
+            Begins::NeedMore => {
                 let length = match start(rest, framing) {
-                    Match::Yes(length) => length,
+                    Begins::Yes(length) => length,
                     _ => 0,
                 };
                 let next = rest.len().saturating_sub(4 + length);
@@ -111,11 +120,11 @@ pub(super) fn find(bytes: &[u8], framing: Framing) -> Found {
 
 /// Whether the octets are exactly one frame by their start; asked where nothing more can follow.
 pub(super) fn is_last(bytes: &[u8], framing: Framing) -> bool {
-    matches!(start(bytes, framing), Match::Yes(length) if bytes.len() == 4 + length)
+    matches!(start(bytes, framing), Begins::Yes(length) if bytes.len() == 4 + length)
 }
 
 /// The length that a frame begins with here, unconfirmed.
-pub(super) fn begins(bytes: &[u8], framing: Framing) -> Match<usize> {
+pub(super) fn begins(bytes: &[u8], framing: Framing) -> Begins {
     start(bytes, framing)
 }
 
@@ -150,7 +159,7 @@ mod tests {
     fn text_and_lengths_out_of_range_are_never_a_beginning() {
         let http = b"GET /index.html HTTP/1.1\r\nHost: example\r\n\r\n".repeat(20);
         assert!(matches!(find(&http, Framing::Any), Found::Pending { from, .. } if from == http.len() - 6));
-        assert_eq!(begins(b"\x00\x10\x00\x00\x83D\0", Framing::Any), Match::No);
-        assert_eq!(begins(b"\x00\x00\x00\x02\x83D\0", Framing::Any), Match::No);
+        assert_eq!(begins(b"\x00\x10\x00\x00\x83D\0", Framing::Any), Begins::No);
+        assert_eq!(begins(b"\x00\x00\x00\x02\x83D\0", Framing::Any), Begins::No);
     }
 }

@@ -1,6 +1,6 @@
 //! The rest of a message whose head was handed on: walked as it comes, validated, and not kept.
 
-use crate::etf::walk::Walker;
+use crate::etf::Walker;
 use crate::wire::{Fault, Malformed};
 
 /// What a walker holds on the heap at most for each level of nesting, roughly.
