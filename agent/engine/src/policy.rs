@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::model::Severity;
 
 /// All that the operator declared; [`Policy::default`] is what holds where nothing is declared.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     /// Where distribution and EPMD may be. `None`: nothing was declared, so loopback only.
     pub isolated: Option<Places>,
@@ -36,6 +36,28 @@ pub struct Policy {
     pub rules: BTreeMap<String, RuleSettings>,
     /// Limits of memory and time.
     pub limits: Limits,
+}
+
+/// The port that EPMD has unless it is told otherwise (OTP, `epmd`, section "Environment Variables", `ERL_EPMD_PORT`).
+pub const EPMD_PORT: u16 = 4369;
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            isolated: None,
+            tunnels: Places::default(),
+            epmd_ports: Ports(vec![(EPMD_PORT, EPMD_PORT)]),
+            distribution_ports: Ports::default(),
+            tls: TlsPolicy::default(),
+            clusters: Vec::new(),
+            standalone: Patterns::default(),
+            cookie_words: Vec::new(),
+            arguments: Arguments::default(),
+            watch: Patterns::default(),
+            rules: BTreeMap::new(),
+            limits: Limits::default(),
+        }
+    }
 }
 
 /// Interfaces (globs) and networks.
