@@ -1,5 +1,13 @@
 //! Everything of distwatch that touches the world: sources of packets, sinks, configuration and the commands.
 
+pub mod cli;
+pub mod cmd;
+pub mod config;
+pub mod guideline;
+pub mod logging;
+pub mod near;
+pub mod pipeline;
 pub mod record;
 pub mod report;
 pub mod source;
+mod text;
