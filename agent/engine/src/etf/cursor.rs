@@ -429,3 +429,268 @@ fn small_enough(negative: bool, digits: &[u8]) -> Option<i64> {
     let magnitude = digits.iter().take(used).rev().fold(0_u64, |value, &digit| value << 8 | u64::from(digit));
     if negative { 0_i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::etf::vectors::{self, hex};
+
+    const ATOMS: [Atom<'static>; vectors::ATOMS] =
+        [Atom::utf8(b"a"), Atom::utf8(b"b"), Atom::utf8(b"c"), Atom::utf8(b"web@host-a")];
+
+    fn one(octets: &str) -> Token<'static> {
+        let bytes = hex(octets).leak();
+        let mut cursor = Cursor::new(Reader::new(bytes), &ATOMS);
+        let token = cursor.token().unwrap();
+        assert!(cursor.reader.is_empty(), "{octets}");
+        token
+    }
+
+    fn fault(octets: &str) -> Fault {
+        let bytes = hex(octets);
+        let mut cursor = Cursor::new(Reader::new(&bytes), &ATOMS);
+        let error = cursor.token().unwrap_err();
+        assert_eq!(cursor.reader.offset(), 0, "a failed read consumes nothing");
+        let skipped = Cursor::new(Reader::new(&bytes), &ATOMS).skip(256).unwrap_err();
+        assert_eq!(error.fault, skipped.fault, "{octets}");
+        error.fault
+    }
+
+    #[test]
+    fn every_term_that_a_node_encodes_is_read_and_skipped_to_its_last_octet() {
+        for (term, octets) in vectors::OTP25.iter().chain(vectors::OTHERS) {
+            let bytes = hex(octets);
+            let mut cursor = Cursor::new(Reader::new(&bytes), &ATOMS);
+            while !cursor.reader.is_empty() {
+                cursor.token().unwrap_or_else(|error| panic!("{term}: {error}"));
+            }
+            let mut cursor = Cursor::new(Reader::new(&bytes), &ATOMS);
+            cursor.skip(8).unwrap_or_else(|error| panic!("{term}: {error}"));
+            assert!(cursor.reader.is_empty(), "{term}");
+        }
+    }
+
+    #[test]
+    fn integers_of_up_to_64_bits_are_one_kind_however_they_are_encoded() {
+        assert_eq!(one("61ff"), Token::Integer(255));
+        assert_eq!(one("62ffffffff"), Token::Integer(-1));
+        assert_eq!(one("6e0800ffffffffffffff7f"), Token::Integer(i64::MAX));
+        assert_eq!(one("6e08010000000000000080"), Token::Integer(i64::MIN));
+        assert_eq!(one("6e0a01 07000000000000000000"), Token::Integer(-7), "leading zeros");
+        assert_eq!(one("6e0000"), Token::Integer(0));
+        assert_eq!(one("6e08000000000000000080"), Token::Big { negative: false, digits: &[0, 0, 0, 0, 0, 0, 0, 0x80] });
+        assert!(matches!(one("6f00000009 01 000000000000000001"), Token::Big { negative: true, digits: [.., 1] }));
+    }
+
+    #[test]
+    fn the_parts_of_identifiers_are_where_their_release_put_them() {
+        let node = Atom::utf8(b"a");
+        assert_eq!(
+            one("58 5203 00000001 00000002 00000003"),
+            Token::Pid(Pid { node: ATOMS[3], id: 1, serial: 2, creation: 3 })
+        );
+        assert_eq!(one("67 770161 00000001 00000002 03"), Token::Pid(Pid { node, id: 1, serial: 2, creation: 3 }));
+        assert_eq!(one("78 770161 0000000100000000 00000005"), Token::Port { node, id: 1 << 32, creation: 5 });
+        assert_eq!(one("59 770161 00000007 00000005"), Token::Port { node, id: 7, creation: 5 });
+        assert_eq!(one("66 770161 00000007 05"), Token::Port { node, id: 7, creation: 5 });
+        let reference = |creation, words| Token::Reference(Reference { node, creation, words });
+        assert_eq!(one("5a 0001 770161 00000005 01020304"), reference(5, &[1, 2, 3, 4]));
+        assert_eq!(one("72 0001 770161 05 01020304"), reference(5, &[1, 2, 3, 4]));
+        assert_eq!(one("65 770161 01020304 05"), reference(5, &[1, 2, 3, 4]));
+        let fun = "7000000034 02 000102030405060708090a0b0c0d0e0f 00000009 00000001 770161 6101 6102 58 5203 000000010000000000000000 6a";
+        assert_eq!(one(fun), Token::Fun { module: node, arity: 2, index: 9, free: 1 });
+        assert_eq!(one("71 770161 7701 62 6103"), Token::Export { module: node, function: Atom::utf8(b"b"), arity: 3 });
+    }
+
+    #[test]
+    fn floats_of_both_kinds_are_finite() {
+        assert_eq!(one("463ff8000000000000"), Token::Float(1.5));
+        assert_eq!(one("63312e3530303030303030303030303030303030303030652b30300000000000"), Token::Float(1.5));
+        for octets in [
+            "467ff8000000000000",
+            "46fff0000000000000",
+            "63 696e66 00000000000000000000000000000000000000000000000000000000",
+        ] {
+            assert_eq!(fault(octets), Fault::Impossible, "{octets}");
+        }
+    }
+
+    #[test]
+    fn what_a_node_would_refuse_is_refused() {
+        for (octets, expected) in [
+            ("5204", Fault::Impossible), // Beyond the table of the header.
+            ("58 6101 000000000000000000000000", Fault::Impossible),
+            ("5a 0006 770161", Fault::TooLong),
+            ("4d 00000001 00 ff", Fault::Impossible),
+            ("4d 00000001 09 ff", Fault::Impossible),
+            ("4d 00000000 03", Fault::Impossible),
+            ("64 0100", Fault::TooLong),
+            ("76 03fd", Fault::TooLong),
+            ("71 770161 770162 62 00000100", Fault::Impossible),
+            ("70 0000001c 00 00000000000000000000000000000000 00000000 00000000 770161", Fault::Impossible),
+            ("70 0000001f 00 00000000000000000000000000000000 00000000 00000000 770161", Fault::Impossible),
+            ("70 0000ffff 00 00000000000000000000000000000000 00000000 00000100 770161", Fault::Impossible),
+            ("74 40000000", Fault::TooLong),
+            ("50 00000001 789c", Fault::UnknownTag(80)),
+            ("79 00", Fault::UnknownTag(121)),
+            ("83 6a", Fault::UnknownTag(131)),
+            ("48", Fault::UnknownTag(72)),
+        ] {
+            assert_eq!(fault(octets), expected, "{octets}");
+        }
+    }
+
+    #[test]
+    fn a_compressed_term_is_told_from_every_other_refusal() {
+        let error = |bytes: &'static [u8]| Cursor::new(Reader::new(bytes), &[]).skip(8).unwrap_err();
+        let compressed = error(&[104, 1, 80, 0, 0, 2, 0x5e, 0x78, 0x9c]);
+        assert!(crate::etf::is_compressed(&compressed));
+        assert_eq!(compressed.to_string(), "compressed term at byte 2: unknown tag 80");
+        assert!(!crate::etf::is_compressed(&error(&[121])));
+    }
+
+    #[test]
+    fn counts_and_lengths_beyond_the_bytes_are_refused_at_once_unless_the_term_is_cut() {
+        for octets in
+            ["6cffffffff", "69ffffffff", "743fffffff", "43ffffffff 00", "6c00000002 6a 6a", "6802 6a", "7400000001 6a"]
+        {
+            assert_eq!(fault(octets), Fault::TooLong, "{octets}");
+        }
+        for octets in ["6fffffffff 00", "6cffffffff"] {
+            assert_eq!(fault(octets), Fault::TooLong, "{octets}");
+        }
+        for octets in ["6dffffffff", "6bffff", "7703 61", "5a0001"] {
+            assert_eq!(fault(octets), Fault::Truncated, "{octets}");
+        }
+        let bytes = hex("6c00000100 6a 6a");
+        let mut cut = Cursor::cut(Reader::new(&bytes), &[]);
+        assert_eq!(cut.skip(8).unwrap_err().fault, Fault::Truncated);
+        assert_eq!(cut.token(), Ok(Token::List(256)));
+        assert_eq!(cut.token(), Ok(Token::Nil));
+    }
+
+    #[test]
+    fn nesting_is_limited_by_count_and_needs_no_stack() {
+        let nested = |levels: usize| [[104, 1].repeat(levels), vec![106]].concat();
+        for levels in [0, 1, 15, 16, 17, 63, 256] {
+            let bytes = nested(levels);
+            let mut cursor = Cursor::new(Reader::new(&bytes), &[]);
+            if let Some(less) = levels.checked_sub(1) {
+                assert_eq!(cursor.skip(less).unwrap_err().fault, Fault::TooDeep, "{levels}");
+            }
+            assert_eq!(cursor.skip(levels), Ok(()));
+            assert!(cursor.reader.is_empty());
+        }
+        assert_eq!(Cursor::new(Reader::new(&nested(1_000_000)), &[]).skip(2_000_000), Ok(()));
+    }
+
+    #[test]
+    fn the_semantic_layer_asks_by_shape_and_a_wrong_guess_moves_nothing() {
+        let bytes = hex("6804 770161 58520300000001000000020000000361056a");
+        let mut cursor = Cursor::new(Reader::new(&bytes), &ATOMS);
+        assert_eq!((cursor.atom(), cursor.pid(), cursor.integer(), cursor.expect_tuple(3)), (None, None, None, None));
+        assert_eq!(cursor.expect_tuple(4), Some(()));
+        assert!(cursor.is_atom("a") && !cursor.is_atom("b") && !cursor.take_atom("b"));
+        assert!(cursor.take_atom("a"));
+        assert_eq!(cursor.pid().unwrap().node.text, Some(&b"web@host-a"[..]));
+        assert_eq!(cursor.integer(), Some(5));
+        assert_eq!(cursor.tuple(), None);
+        assert_eq!(cursor.list_len_hint(), Some(0));
+    }
+
+    #[test]
+    fn an_argument_list_has_the_arity_of_its_elements_in_every_encoding() {
+        let arity = |octets: &str| Cursor::new(Reader::new(&hex(octets)), &[]).arity_of_args();
+        assert_eq!(arity("6a"), Some(0));
+        assert_eq!(arity("6b000132"), Some(1), "timer:sleep(50)");
+        assert_eq!(arity("6c00000002 6802 6a6a 6101 6a"), Some(2));
+        assert_eq!(arity("6c00000001 6a 6c00000001 6a 6b00020102"), Some(4), "lists for tails");
+        assert_eq!(arity("6c00000001 6a 6101"), None, "improper");
+        assert_eq!(arity("6800"), None);
+        let bytes = hex("6c00000002 6d00000010 00");
+        assert_eq!(Cursor::cut(Reader::new(&bytes), &[]).arity_of_args(), None, "not all here");
+        assert_eq!(Cursor::cut(Reader::new(&bytes), &[]).list_len_hint(), Some(2));
+    }
+
+    /// Goes past a term by its tokens alone: what `skip` has to agree with.
+    fn skip_by_tokens(cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+        let mut pending = 1_u64;
+        let mut names = 0_u64;
+        while pending + names > 0 {
+            let start = cursor.reader;
+            let token = cursor.token()?;
+            if let Some(fewer) = names.checked_sub(1) {
+                names = fewer;
+                if !matches!(token, Token::Atom(_)) {
+                    return Err(start.malformed("atom", Fault::Impossible));
+                }
+                continue;
+            }
+            pending += match token {
+                Token::Tuple(arity) => arity.into(),
+                Token::List(count) => u64::from(count) + 1,
+                Token::Map(pairs) => u64::from(pairs) * 2,
+                Token::Record { fields, .. } => {
+                    names = fields.into();
+                    fields.into()
+                }
+                _ => 0,
+            };
+            pending -= 1;
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn random_terms_are_consumed_exactly(term in vectors::term(), behind in prop::collection::vec(any::<u8>(), 0..9)) {
+            let bytes = [&term[..], &behind[..]].concat();
+            for mut cursor in [Cursor::new(Reader::new(&bytes), &ATOMS), Cursor::cut(Reader::new(&bytes), &ATOMS)] {
+                let mut by_tokens = cursor;
+                prop_assert_eq!(cursor.skip(64), Ok(()));
+                prop_assert_eq!(cursor.reader.offset(), term.len());
+                prop_assert_eq!(skip_by_tokens(&mut by_tokens), Ok(()));
+                prop_assert_eq!(by_tokens.reader.offset(), term.len());
+            }
+        }
+
+        #[test]
+        fn skip_and_the_tokens_agree_on_damaged_terms(
+            mut term in vectors::term(), flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            for (at, value) in flips {
+                let at = at.index(term.len());
+                term[at] = value;
+            }
+            for cursor in [Cursor::new(Reader::new(&term), &ATOMS), Cursor::cut(Reader::new(&term), &ATOMS)] {
+                let (mut skipped, mut read) = (cursor, cursor);
+                let (skipping, reading) = (skipped.skip(usize::MAX), skip_by_tokens(&mut read));
+                prop_assert_eq!(skipping.map_err(|error| error.fault), reading.map_err(|error| error.fault));
+                if skipping.is_ok() {
+                    prop_assert_eq!(skipped.reader.offset(), read.reader.offset());
+                }
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            for mut cursor in [Cursor::new(Reader::new(&bytes), &ATOMS), Cursor::cut(Reader::new(&bytes), &ATOMS)] {
+                let _ = (cursor.arity_of_args(), cursor.list_len_hint(), cursor.clone().skip(16));
+                for detail in [crate::etf::print::Detail::Types, crate::etf::print::Detail::Full] {
+                    crate::etf::print::render(cursor, detail, 64);
+                }
+                while cursor.token().is_ok() {}
+            }
+        }
+
+        #[test]
+        fn a_prefix_of_a_term_is_truncated_and_nothing_else(term in vectors::term(), at in any::<prop::sample::Index>()) {
+            let mut cut = Cursor::cut(Reader::new(&term[..at.index(term.len())]), &ATOMS);
+            let mut tokens = cut;
+            prop_assert_eq!(cut.skip(64).unwrap_err().fault, Fault::Truncated);
+            prop_assert_eq!(skip_by_tokens(&mut tokens).unwrap_err().fault, Fault::Truncated);
+        }
+    }
+}
