@@ -294,12 +294,7 @@ mod tests {
             acceptor: "10.77.0.2:9100".parse().unwrap(),
             interface: "eth0".into(),
         };
-        Event {
-            time: sample::at(3),
-            packet: PacketRef { capture: 0, number: 57 },
-            flow: Some(Arc::new(flow)),
-            body,
-        }
+        Event { time: sample::at(3), packet: PacketRef { capture: 0, number: 57 }, flow: Some(Arc::new(flow)), body }
     }
 
     fn value(record: &Record<'_>) -> Value {

@@ -89,7 +89,10 @@ impl<'a> Graph<'a> {
         for Edge { from, to, label, look } in &self.edges {
             let (colour, style) = (look.colour(), if *look == Look::Attempt { "dashed" } else { "solid" });
             let label = dot_string(label);
-            writeln!(out, "  n{from} -> n{to} [label={label}, color=\"{colour}\", fontcolor=\"{colour}\", style={style}];")?;
+            writeln!(
+                out,
+                "  n{from} -> n{to} [label={label}, color=\"{colour}\", fontcolor=\"{colour}\", style={style}];"
+            )?;
         }
         writeln!(out, "}}")
     }

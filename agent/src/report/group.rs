@@ -39,8 +39,6 @@ pub(super) struct Group<'a> {
     pub(super) reach: Reach,
     /// How many there are.
     pub(super) count: u64,
-    /// How many are still open.
-    pub(super) open: u64,
     pub(super) messages: PerSide,
     pub(super) bytes: PerSide,
     pub(super) gaps: u64,
@@ -59,13 +57,11 @@ pub(super) fn groups(links: &[Link]) -> Vec<Group<'_>> {
             link,
             reach: Reach::of(link),
             count: 0,
-            open: 0,
             messages: PerSide::default(),
             bytes: PerSide::default(),
             gaps: 0,
         });
         group.count += 1;
-        group.open += u64::from(link.closed.is_none());
         group.gaps = group.gaps.saturating_add(link.gaps);
         add(&mut group.messages, link.messages);
         add(&mut group.bytes, link.bytes);
@@ -133,6 +129,5 @@ mod tests {
         use Reach::{Attempt, Established};
         assert_eq!(counts, [(1, Established), (1, Established), (2, Attempt), (1, Established)]);
         assert_eq!(groups[2].messages, PerSide { from_initiator: 4, from_acceptor: 4 });
-        assert_eq!(groups[2].open, 0);
     }
 }

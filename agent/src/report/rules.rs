@@ -73,7 +73,9 @@ mod tests {
         let mut out = Vec::new();
         write_rule(&rule, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        for part in ["### `cookie-guessing`", "*critical.* Failures", "**Guideline.** G3", "| `threshold` | 5 | failures |"] {
+        for part in
+            ["### `cookie-guessing`", "*critical.* Failures", "**Guideline.** G3", "| `threshold` | 5 | failures |"]
+        {
             assert!(text.contains(part), "{text}");
         }
     }

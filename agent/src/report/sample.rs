@@ -77,7 +77,8 @@ fn links() -> Vec<Link> {
         distribution_inside: Answer::Yes,
         ..Tls::default()
     });
-    let mut guess = link("0000000000000003", end("eve@host-c", "10.77.0.9", 50_001), end("db@host-b", "10.77.0.2", 9100));
+    let mut guess =
+        link("0000000000000003", end("eve@host-c", "10.77.0.9", 50_001), end("db@host-b", "10.77.0.2", 9100));
     guess.handshake.outcome = HandshakeOutcome::BadCookie;
     guess.closed = Some(at(5));
     guess.close_reason = Some(CloseReason::FinAcceptor);
@@ -111,12 +112,8 @@ fn node(name: &str, ip: &str, ports: &[u16], otp: Otp) -> Node {
 
 fn nodes() -> Vec<Node> {
     let release = |min, max| Otp { min, max, flags: Some(0xd_07df_7fbd), ..Otp::default() };
-    let mut eve = node(
-        "eve@host-c",
-        "10.77.0.9",
-        &[],
-        Otp { implementation: Some("erl_interface".into()), ..Otp::default() },
-    );
+    let mut eve =
+        node("eve@host-c", "10.77.0.9", &[], Otp { implementation: Some("erl_interface".into()), ..Otp::default() });
     eve.hidden = true;
     vec![
         node("web@host-a", "10.77.0.1", &[], release(Some(25), Some(27))),

@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn schemas_say_which_draft_and_which_schema_they_are() {
-        for (schema, id) in [(report(), "urn:distwatch:schema:report:1"), (records(), "urn:distwatch:schema:record:1")] {
+        for (schema, id) in [(report(), "urn:distwatch:schema:report:1"), (records(), "urn:distwatch:schema:record:1")]
+        {
             assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
             assert_eq!(schema["$id"], id);
         }

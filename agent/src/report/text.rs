@@ -263,7 +263,10 @@ mod tests {
 
     #[test]
     fn numbers_are_written_for_eyes() {
-        assert_eq!([octets(999), octets(1000), octets(999_949), octets(5_027_103)], ["999 B", "1.0 kB", "999.9 kB", "5.0 MB"]);
+        assert_eq!(
+            [octets(999), octets(1000), octets(999_949), octets(5_027_103)],
+            ["999 B", "1.0 kB", "999.9 kB", "5.0 MB"]
+        );
         assert_eq!(octets(u64::MAX), "18446.7 PB");
         assert_eq!([grouped(0), grouped(999), grouped(1000), grouped(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(moment(sample::at(0)), "2026-11-23 03:58:49.333");

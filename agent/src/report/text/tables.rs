@@ -1,9 +1,10 @@
 //! The tables of the text report: links, nodes, EPMD requests, remote actions.
 
+use std::collections::HashMap;
 use std::io::{self, Write};
 
 use distwatch_engine::model::{
-    ActivityKind, Answer, Confidence, End, EpmdExchange, EpmdRequest, Node, Otp, PerSide, Transport,
+    ActivityKind, Answer, Confidence, End, EpmdExchange, EpmdRequest, Link, Node, Otp, Transport,
 };
 use indexmap::IndexMap;
 
@@ -20,22 +21,18 @@ pub(super) fn links<W: Write>(report: &Report, printer: &mut Printer<W>) -> io::
         return Ok(());
     }
     printer.section(&format!("Links ({})", count(&report.links)))?;
-    let headings =
-        ["from", "to", "transport", "client cert", "handshake", "OTP", "messages", "traffic", "remarks"];
-    let mut table = Table::new(&headings);
+    let mut table = Table::new(&["from", "to", "transport", "handshake", "there / back"]);
+    let releases: Releases<'_> =
+        report.nodes.iter().filter_map(|node| Some((node.name.as_str(), otp(&node.otp)?))).collect();
     for group in groups(&report.links) {
         let link = group.link;
         let (from, to) = (&link.initiator, &link.acceptor);
         table.push([
             who(from, &from.ip.to_string()),
             who(to, &address(to)),
-            Cell::new(transport(link), transport_style(link.transport)),
-            client_certificate(&group),
-            handshake(&group),
-            releases(report, &group).into(),
-            both(group.messages, grouped).into(),
-            both(group.bytes, octets).into(),
-            remarks(&group),
+            Cell::new(carrier(link), transport_style(link.transport)),
+            handshake(&group, &releases),
+            traffic(&group).into(),
         ]);
     }
     printer.table(&table)
@@ -57,43 +54,51 @@ const fn transport_style(transport: Transport) -> Style {
     }
 }
 
-fn client_certificate(group: &Group<'_>) -> Cell {
-    let Some(tls) = &group.link.tls else { return Cell::default() };
-    let (word, style) = match tls.mutual_auth {
-        Answer::Yes => ("yes", Style::GREEN),
-        Answer::No => ("no", Style::RED),
-        Answer::Unknown => return Cell::new("unknown", Style::YELLOW),
+fn carrier(link: &Link) -> String {
+    let Some(tls) = &link.tls else { return transport(link) };
+    let certificate = match tls.mutual_auth {
+        Answer::Yes => "with client cert",
+        Answer::No => "no client cert",
+        Answer::Unknown => return format!("{}\nclient cert unknown", transport(link)),
     };
-    let text = match tls.mutual_auth_confidence {
-        Confidence::Certain => word.to_owned(),
-        Confidence::Likely => format!("{word}, likely"),
-        Confidence::Possible => format!("{word}, possibly"),
+    let doubt = match tls.mutual_auth_confidence {
+        Confidence::Certain => "",
+        Confidence::Likely => ", likely",
+        Confidence::Possible => ", possibly",
+    };
+    format!("{}\n{certificate}{doubt}", transport(link))
+}
+
+fn handshake(group: &Group<'_>, known: &Releases<'_>) -> Cell {
+    let handshake = &group.link.handshake;
+    let mut text = if group.link.mid_stream { "began before capture" } else { outcome(group.link) }.to_owned();
+    if let Some(version) = handshake.version {
+        text.push_str(&format!(", version {version}"));
+    }
+    if group.count > 1 {
+        text.push_str(&format!("\n{} times", grouped(group.count)));
+    }
+    if let Some(releases) = releases(group, known) {
+        text.push_str(&format!("\nOTP {releases}"));
+    }
+    if let Some(entry) = &handshake.weak_cookie {
+        text.push_str(&format!("\nweak cookie: {}", printable(entry)));
+    }
+    let style = match group.reach {
+        Reach::Established if handshake.weak_cookie.is_none() => Style::PLAIN,
+        _ => Style::YELLOW,
     };
     Cell::new(text, style)
 }
 
-fn handshake(group: &Group<'_>) -> Cell {
-    let words = outcome(group.link);
-    let style = match group.reach {
-        Reach::Established => Style::PLAIN,
-        Reach::Attempt | Reach::Foreign => Style::YELLOW,
-    };
-    match group.link.handshake.version {
-        Some(version) => Cell::new(format!("{words}\nversion {version}"), style),
-        None => Cell::new(words, style),
-    }
-}
+/// What is known of nodes' releases, by name.
+type Releases<'a> = HashMap<&'a str, String>;
 
 /// `25 -> 27` by the names at both ends.
-fn releases(report: &Report, group: &Group<'_>) -> String {
-    let release = |end: &End| {
-        let node = report.nodes.iter().find(|node| Some(&node.name) == end.node.as_ref())?;
-        otp(&node.otp)
-    };
-    match (release(&group.link.initiator), release(&group.link.acceptor)) {
-        (None, None) => String::new(),
-        (from, to) => format!("{} ->\n{}", from.as_deref().unwrap_or("?"), to.as_deref().unwrap_or("?")),
-    }
+fn releases(group: &Group<'_>, known: &Releases<'_>) -> Option<String> {
+    let release = |end: &End| known.get(end.node.as_deref()?).map(String::as_str);
+    let ends = [release(&group.link.initiator), release(&group.link.acceptor)];
+    ends.iter().any(Option::is_some).then(|| ends.map(|end| end.unwrap_or("?")).join(" -> "))
 }
 
 fn otp(otp: &Otp) -> Option<String> {
@@ -107,28 +112,14 @@ fn otp(otp: &Otp) -> Option<String> {
     }
 }
 
-fn both(sides: PerSide, format: fn(u64) -> String) -> String {
-    format!("{} ->\n{} <-", format(sides.from_initiator), format(sides.from_acceptor))
-}
-
-fn remarks(group: &Group<'_>) -> Cell {
-    let mut remarks = Vec::new();
-    if group.count > 1 {
-        remarks.push(format!("x{}", grouped(group.count)));
-    }
-    if group.link.mid_stream {
-        remarks.push("began before the capture".into());
-    }
+fn traffic(group: &Group<'_>) -> String {
+    let (messages, bytes) = (group.messages, group.bytes);
+    let mut text = format!("{} / {} messages\n", grouped(messages.from_initiator), grouped(messages.from_acceptor));
+    text.push_str(&format!("{} / {}", octets(bytes.from_initiator), octets(bytes.from_acceptor)));
     if group.gaps > 0 {
-        remarks.push(plural(group.gaps, "gap", "gaps"));
+        text.push_str(&format!("\n{}", plural(group.gaps, "gap", "gaps")));
     }
-    if let Some(entry) = &group.link.handshake.weak_cookie {
-        remarks.push(format!("weak cookie: {}", printable(entry)));
-    }
-    if group.open == 0 && group.reach == Reach::Established {
-        remarks.push("closed".into());
-    }
-    Cell::new(remarks.join(", "), Style::YELLOW)
+    text
 }
 
 pub(super) fn nodes<W: Write>(report: &Report, printer: &mut Printer<W>) -> io::Result<()> {
@@ -145,7 +136,7 @@ pub(super) fn nodes<W: Write>(report: &Report, printer: &mut Printer<W>) -> io::
             otp(&node.otp).unwrap_or_default().into(),
             kind(node).into(),
             grouped(count(&node.creations)).into(),
-            moment(node.first_seen).into(),
+            moment(node.first_seen).get(..19).unwrap_or_default().into(),
         ]);
     }
     printer.table(&table)

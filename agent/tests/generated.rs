@@ -1,0 +1,57 @@
+//! Everything in the repository that is generated from the program is what the program generates now.
+//!
+//! `cargo xtask docs` runs these with `UPDATE_GENERATED` in the environment, which rewrites the files instead.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use distwatch::report::{rules, schema};
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Compares a file with what it should hold, or writes it.
+fn current(path: &str, expected: &str) {
+    let file = repository().join(path);
+    if std::env::var_os("UPDATE_GENERATED").is_some() {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, expected).unwrap();
+    }
+    let found = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(found == expected, "{path} is not what the program generates: run `cargo xtask docs`");
+}
+
+#[test]
+fn the_schema_of_the_report_is_current() {
+    current("docs/schema/report.schema.json", &schema::to_text(&schema::report()));
+}
+
+#[test]
+fn the_schema_of_records_is_current() {
+    current("docs/schema/record.schema.json", &schema::to_text(&schema::records()));
+}
+
+#[test]
+fn the_catalogue_of_rules_is_current() {
+    let mut page = Vec::new();
+    rules::markdown(&mut page).unwrap();
+    current("docs/rules.md", &String::from_utf8(page).unwrap());
+}
+
+/// The README shows what its first command prints.
+#[test]
+fn the_sample_report_in_the_readme_is_current() {
+    const BEGIN: &str = "<!-- sample:begin -->\n";
+    const END: &str = "<!-- sample:end -->";
+    let readme = std::fs::read_to_string(repository().join("README.md")).unwrap();
+    let (before, rest) = readme.split_once(BEGIN).expect("README.md has the marker sample:begin");
+    let (_, after) = rest.split_once(END).expect("README.md has the marker sample:end");
+    let output = Command::new(env!("CARGO_BIN_EXE_distwatch"))
+        .args(["analyze", "-c", "tests/captures/policy.toml", "tests/captures/apps-otp25.pcap"])
+        .current_dir(repository())
+        .output()
+        .unwrap();
+    let sample = String::from_utf8(output.stdout).unwrap();
+    current("README.md", &format!("{before}{BEGIN}```text\n{sample}```\n{END}{after}"));
+}
