@@ -19,7 +19,7 @@ const TSHARK_PACKETS: u64 = 400_000;
 
 /// Speed and memory against the field's own tools.
 #[derive(Args)]
-pub struct Bench {
+pub(crate) struct Bench {
     #[command(subcommand)]
     what: Option<What>,
     /// Where recordings are kept between runs.
@@ -50,7 +50,7 @@ enum What {
 }
 
 /// Runs the wanted benchmark.
-pub fn run(bench: &Bench) -> Result<()> {
+pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench.what.as_ref().unwrap_or(&What::Analyze) {
         What::Record => recording(bench).map(|path| println!("{}", path.display())),
         What::Analyze => analyze(bench),

@@ -1,2 +1,62 @@
-//! The one entry for chores; see `cargo xtask --help`.
-fn main() {}
+//! The one entry for chores: `cargo xtask --help` lists them.
+
+mod bench;
+mod ci;
+mod docs;
+mod fixtures;
+mod fuzz;
+mod run;
+mod setup;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Chores of the distwatch repository")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Runs every check, cheapest first; the same here and in CI
+    Ci(ci::Arguments),
+    /// Runs all tests, and says loudly which were skipped for lack of a tool
+    Test(test::Arguments),
+    /// Installs the tools that tests need (Debian packages, cargo-fuzz); only what is missing
+    Setup(setup::Arguments),
+    /// Checks what the compiler does not: module docs, who imports whom, file lengths
+    Tidy,
+    /// Writes the generated files anew: rules, schemas, the README's sample
+    Docs(docs::Arguments),
+    /// Writes the checksums of the captures in tests/captures, or checks them
+    Fixtures(fixtures::Arguments),
+    /// Runs the fuzz targets
+    Fuzz(fuzz::Arguments),
+    /// Measures speed and memory against the field's own tools
+    Bench(bench::Bench),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().chore {
+        Chore::Ci(arguments) => ci::run(&arguments),
+        Chore::Test(arguments) => test::run(&arguments),
+        Chore::Setup(arguments) => setup::run(&arguments),
+        Chore::Tidy => tidy::run(),
+        Chore::Docs(arguments) => docs::run(&arguments),
+        Chore::Fixtures(arguments) => fixtures::run(&arguments),
+        Chore::Fuzz(arguments) => fuzz::run(&arguments),
+        Chore::Bench(arguments) => bench::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

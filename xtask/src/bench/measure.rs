@@ -9,14 +9,14 @@ use wait4::Wait4;
 
 /// A command line over a capture.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub(super) struct Run {
     program: String,
     arguments: Vec<String>,
 }
 
 impl Run {
     /// `program before… path after…`
-    pub fn new(program: &str, before: &[&str], path: &Path, after: &[&str]) -> Self {
+    pub(super) fn new(program: &str, before: &[&str], path: &Path, after: &[&str]) -> Self {
         let mut arguments: Vec<String> = before.iter().map(|&word| word.to_owned()).collect();
         arguments.push(path.display().to_string());
         arguments.extend(after.iter().map(|&word| word.to_owned()));
@@ -24,7 +24,7 @@ impl Run {
     }
 
     /// The release build of distwatch.
-    pub fn distwatch(before: &[&str], path: &Path) -> Self {
+    pub(super) fn distwatch(before: &[&str], path: &Path) -> Self {
         Self::new("target/release/distwatch", before, path, &[])
     }
 
@@ -50,7 +50,7 @@ impl Run {
 
 /// What one run took.
 #[derive(Clone, Copy, Debug)]
-pub struct Figures {
+pub(super) struct Figures {
     cpu: f64,
     wall: f64,
     mebibytes: f64,
@@ -58,44 +58,44 @@ pub struct Figures {
 
 impl Figures {
     /// User and system time, in seconds.
-    pub fn cpu(&self) -> f64 {
+    pub(super) fn cpu(&self) -> f64 {
         self.cpu
     }
 
     /// Time by the clock, in seconds.
-    pub fn wall(&self) -> f64 {
+    pub(super) fn wall(&self) -> f64 {
         self.wall
     }
 
     /// Largest resident size.
-    pub fn mebibytes(&self) -> f64 {
+    pub(super) fn mebibytes(&self) -> f64 {
         self.mebibytes
     }
 }
 
 /// Several runs of one command.
 #[derive(Clone, Debug, Default)]
-pub struct Runs(Vec<Figures>);
+pub(super) struct Runs(Vec<Figures>);
 
 impl Runs {
     /// The median of one figure.
-    pub fn median(&self, of: fn(&Figures) -> f64) -> f64 {
+    pub(super) fn median(&self, of: fn(&Figures) -> f64) -> f64 {
         median(self.0.iter().map(of).collect())
     }
 }
 
 /// Two commands run in turn.
 #[derive(Clone, Debug, Default)]
-pub struct Pairs {
+pub(super) struct Pairs {
     /// The first one's runs.
-    pub ours: Runs,
+    pub(super) ours: Runs,
     /// The second one's.
-    pub other: Runs,
+    pub(super) other: Runs,
 }
 
 impl Pairs {
     /// The ratio first / second pair by pair: minimum, median, maximum.
-    pub fn ratio(&self, of: fn(&Figures) -> f64) -> (f64, f64, f64) {
+    pub(super) fn ratio(&self, of: fn(&Figures) -> f64) -> (f64, f64, f64) {
         let mut ratios: Vec<f64> = self.ours.0.iter().zip(&self.other.0).map(|(a, b)| of(a) / of(b)).collect();
         ratios.sort_by(f64::total_cmp);
         let (first, last) = (ratios.first().copied(), ratios.last().copied());
@@ -104,14 +104,14 @@ impl Pairs {
 }
 
 /// Runs two commands in turn, A B A B …, after one warm-up of each.
-pub fn pairs(rounds: usize, a: &Run, b: &Run) -> Result<Pairs> {
+pub(super) fn pairs(rounds: usize, a: &Run, b: &Run) -> Result<Pairs> {
     let runs = several(rounds, &[a.clone(), b.clone()])?;
     let [ours, other] = <[Runs; 2]>::try_from(runs).map_err(|_| anyhow::anyhow!("a run is missing"))?;
     Ok(Pairs { ours, other })
 }
 
 /// Runs all commands in turn, so many rounds, after one warm-up of each.
-pub fn several(rounds: usize, commands: &[Run]) -> Result<Vec<Runs>> {
+pub(super) fn several(rounds: usize, commands: &[Run]) -> Result<Vec<Runs>> {
     let mut all = vec![Runs::default(); commands.len()];
     for round in 0..=rounds {
         for (runs, command) in all.iter_mut().zip(commands) {

@@ -64,18 +64,18 @@ fn copy_while(from: &Path, to: &Path, mut more: impl FnMut(u64, u64) -> bool) ->
 }
 
 /// The first so many octets, whole packets.
-pub fn head_bytes(from: &Path, to: &Path, limit: u64) -> Result<()> {
+pub(super) fn head_bytes(from: &Path, to: &Path, limit: u64) -> Result<()> {
     copy_while(from, to, |_, bytes| bytes < limit)
 }
 
 /// The first so many packets.
-pub fn head_packets(from: &Path, to: &Path, limit: u64) -> Result<()> {
+pub(super) fn head_packets(from: &Path, to: &Path, limit: u64) -> Result<()> {
     copy_while(from, to, |packets, _| packets < limit)
 }
 
 /// One packet in a hundred is left out, and one in a hundred comes one to eight places late, by a fixed sequence of
 /// pseudo-random numbers.
-pub fn disturb(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn disturb(from: &Path, to: &Path) -> Result<()> {
     let mut input = Input::open(from)?;
     let mut output = BufWriter::new(File::create(to)?);
     output.write_all(&input.header)?;
@@ -107,7 +107,7 @@ pub fn disturb(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// The same traffic again and again, each time later and from other ports, until the file has `size` octets.
-pub fn repeat(from: &Path, to: &Path, size: u64) -> Result<()> {
+pub(super) fn repeat(from: &Path, to: &Path, size: u64) -> Result<()> {
     let (_, _, first, last) = summary(from)?;
     let mut output = BufWriter::new(File::create(to)?);
     let (mut bytes, mut round, mut record) = (FILE_HEADER as u64, 0_u16, Vec::new());
@@ -136,7 +136,7 @@ pub fn repeat(from: &Path, to: &Path, size: u64) -> Result<()> {
 }
 
 /// Packets, octets of the file, and the times of the first and the last packet in nanoseconds.
-pub fn summary(path: &Path) -> Result<(u64, u64, u64, u64)> {
+pub(super) fn summary(path: &Path) -> Result<(u64, u64, u64, u64)> {
     let mut input = Input::open(path)?;
     let (mut packets, mut bytes, mut first, mut last, mut record) = (0, FILE_HEADER as u64, None, 0, Vec::new());
     while input.next(&mut record)? {
@@ -149,7 +149,7 @@ pub fn summary(path: &Path) -> Result<(u64, u64, u64, u64)> {
 }
 
 /// The odd one of the two ports that carry most: the listener's (Linux gives odd ports to listeners).
-pub fn busiest_port(path: &Path) -> Result<u16> {
+pub(super) fn busiest_port(path: &Path) -> Result<u16> {
     let mut input = Input::open(path)?;
     let (mut octets, mut record) = (HashMap::<u16, u64>::new(), Vec::new());
     while input.next(&mut record)? {

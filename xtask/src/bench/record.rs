@@ -67,7 +67,7 @@ impl Drop for Lab {
 }
 
 /// Records until the file has `size` octets.
-pub fn record(path: &Path, size: u64) -> Result<()> {
+pub(super) fn record(path: &Path, size: u64) -> Result<()> {
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("bench_load.erl"), LOAD)?;
     run(&["erlc", "-o", &folder.path().display().to_string(), &folder.path().join("bench_load.erl").display().to_string()])?;

@@ -9,14 +9,14 @@ use super::measure::{Figures, Pairs};
 use super::pcap;
 
 /// Rows so far.
-pub struct Table {
+pub(super) struct Table {
     about: String,
     rows: Vec<[String; 5]>,
 }
 
 impl Table {
     /// A table about one recording.
-    pub fn new(path: &Path) -> Result<Self> {
+    pub(super) fn new(path: &Path) -> Result<Self> {
         let (packets, bytes, first, last) = pcap::summary(path)?;
         let about = format!(
             "{:.1} MB, {packets} packets, {:.1} s of traffic between two OTP nodes",
@@ -27,24 +27,24 @@ impl Table {
     }
 
     /// A ratio of interleaved pairs.
-    pub fn ratio(&mut self, id: &str, what: &str, pairs: &Pairs, of: fn(&Figures) -> f64, goal: &str) {
+    pub(super) fn ratio(&mut self, id: &str, what: &str, pairs: &Pairs, of: fn(&Figures) -> f64, goal: &str) {
         let (least, median, most) = pairs.ratio(of);
         let absolute = format!("{:.2} / {:.2}", pairs.ours.median(of), pairs.other.median(of));
         self.rows.push([id.into(), what.into(), format!("**{median:.2}** ({least:.2} to {most:.2})"), goal.into(), absolute]);
     }
 
     /// A single figure.
-    pub fn figure(&mut self, id: &str, what: &str, value: f64, goal: &str) {
+    pub(super) fn figure(&mut self, id: &str, what: &str, value: f64, goal: &str) {
         self.rows.push([id.into(), what.into(), format!("**{value:.2}**"), goal.into(), String::new()]);
     }
 
     /// What could not be measured here.
-    pub fn left_out(&mut self, id: &str, what: &str, why: &str) {
+    pub(super) fn left_out(&mut self, id: &str, what: &str, why: &str) {
         self.rows.push([id.into(), what.into(), format!("not measured: {why}"), String::new(), String::new()]);
     }
 
     /// The text.
-    pub fn render(&self, rounds: usize) -> String {
+    pub(super) fn render(&self, rounds: usize) -> String {
         let mut text = format!(
             "Recording: {}. Each ratio is the median of up to {rounds} interleaved pairs after a warm-up, with the least and the \
              most behind it; the absolute figures are of that run and that machine.\n\n\

@@ -1,0 +1,67 @@
+//! `ci`: every check, cheapest first, the same on a desk and in CI.
+
+use std::time::Instant;
+
+use crate::run::{cargo, repository, run as run_program, which};
+use crate::{docs, fixtures, fuzz, test, tidy};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Leave out the fuzzers, which take minutes
+    #[arg(long)]
+    quick: bool,
+    /// Fail where a tool is missing, instead of checking less
+    #[arg(long)]
+    strict: bool,
+}
+
+type Step<'a> = (&'static str, Box<dyn Fn() -> anyhow::Result<()> + 'a>);
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let mut steps: Vec<Step<'_>> = vec![
+        ("format", Box::new(|| run_program(&mut cargo(&["fmt", "--all", "--", "--check"])))),
+        ("tidy", Box::new(tidy::run)),
+        ("fixtures", Box::new(|| fixtures::run(&fixtures::Arguments { check: true }))),
+        ("dependencies", Box::new(|| dependencies(arguments.strict))),
+        ("lints", Box::new(lints)),
+        ("documents", Box::new(|| docs::run(&docs::Arguments { check: true }))),
+        ("tests", Box::new(|| test::run(&test::Arguments::all(arguments.strict)))),
+        ("the README's first command", Box::new(first_command)),
+    ];
+    if !arguments.quick {
+        steps.push(("fuzzing", Box::new(|| fuzz::run(&fuzz::Arguments::smoke()))));
+    }
+    for (name, check) in steps {
+        eprintln!("\n=== {name}");
+        let start = Instant::now();
+        check().map_err(|error| error.context(format!("ci stopped at: {name}")))?;
+        eprintln!("=== {name}: ok, {:.1} s", start.elapsed().as_secs_f64());
+    }
+    eprintln!("\nci: all checks passed");
+    Ok(())
+}
+
+fn lints() -> anyhow::Result<()> {
+    run_program(&mut cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// Licences and advisories; `deny.toml` says what is allowed.
+fn dependencies(strict: bool) -> anyhow::Result<()> {
+    if which("cargo-deny").is_some() {
+        return run_program(&mut cargo(&["deny", "check"]));
+    }
+    if strict {
+        anyhow::bail!("cargo-deny is not installed: `cargo install --locked cargo-deny`");
+    }
+    eprintln!("*** NOT CHECKED: cargo-deny is not installed, so licences and advisories were not looked at");
+    Ok(())
+}
+
+/// What a newcomer types first must work. Exit status 1 would mean findings above `--fail-on`, which it does not have.
+fn first_command() -> anyhow::Result<()> {
+    let readme = std::fs::read_to_string(repository().join("README.md"))?;
+    let line = tidy::README_COMMANDS[0];
+    anyhow::ensure!(readme.lines().any(|found| found == line), "README.md no longer has the line `{line}`");
+    let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+    run_program(cargo(&words).stdout(std::process::Stdio::null()))
+}

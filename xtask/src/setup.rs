@@ -1,0 +1,110 @@
+//! `setup`: installs what the tests need and the machine lacks.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::bail;
+
+use crate::run::{cargo, run as run_program, which};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only say what is missing; fails when something is
+    #[arg(long)]
+    check: bool,
+}
+
+/// Something that tests run.
+pub(crate) struct Tool {
+    /// What must exist: a program, or a path.
+    pub(crate) needs: &'static str,
+    /// The Debian package that has it.
+    pub(crate) package: &'static str,
+    /// What cannot be tested without it.
+    pub(crate) without: &'static str,
+}
+
+/// In the order in which they are installed. What the build needs comes first.
+pub(crate) const TOOLS: &[Tool] = &[
+    Tool { needs: "cc", package: "gcc", without: "nothing can be linked" },
+    Tool { needs: "c++", package: "g++", without: "the fuzz targets cannot be built" },
+    Tool { needs: "erl", package: "erlang-base", without: "no live node can be started" },
+    Tool { needs: "epmd", package: "erlang-base", without: "no live EPMD can be asked" },
+    Tool { needs: "/usr/lib/erlang/lib", package: "erlang-ssl", without: "no distribution over TLS can be started" },
+    Tool { needs: "erl_call", package: "erlang-dev", without: "no C node can be tried" },
+    Tool { needs: "elixir", package: "elixir", without: "no remote IEx shell can be opened" },
+    Tool { needs: "tcpdump", package: "tcpdump", without: "live traffic cannot be recorded" },
+    Tool { needs: "tshark", package: "tshark", without: "captures cannot be compared with a second decoder" },
+    Tool { needs: "ip", package: "iproute2", without: "no network namespace can be made" },
+    Tool { needs: "ethtool", package: "ethtool", without: "segmentation offload cannot be turned off" },
+    Tool { needs: "openssl", package: "openssl", without: "no certificates can be made" },
+];
+
+/// The tools that this machine lacks.
+pub(crate) fn missing() -> Vec<&'static Tool> {
+    TOOLS.iter().filter(|tool| !is_present(tool)).collect()
+}
+
+fn is_present(tool: &Tool) -> bool {
+    match tool.package {
+        // An Erlang library has a version in its folder's name.
+        "erlang-ssl" => std::fs::read_dir(tool.needs).is_ok_and(|mut folders| {
+            folders.any(|folder| folder.is_ok_and(|folder| folder.file_name().to_string_lossy().starts_with("ssl-")))
+        }),
+        _ if tool.needs.starts_with('/') => Path::new(tool.needs).exists(),
+        _ => which(tool.needs).is_some(),
+    }
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let missing = missing();
+    let no_fuzz = which("cargo-fuzz").is_none() && !cargo_has_fuzz();
+    if arguments.check {
+        missing.iter().for_each(|tool| eprintln!("missing: {} ({}): {}", tool.needs, tool.package, tool.without));
+        if !missing.is_empty() || no_fuzz {
+            bail!("not everything that tests need is here: `cargo xtask setup` installs it");
+        }
+        return Ok(());
+    }
+    let mut packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    packages.dedup();
+    if !packages.is_empty() {
+        run_program(&mut as_root("apt-get", &["update", "-q"]))?;
+        let install = ["install", "-qy", "--no-install-recommends"];
+        run_program(
+            as_root("apt-get", &[&install, packages.as_slice()].concat()).env("DEBIAN_FRONTEND", "noninteractive"),
+        )?;
+    }
+    if no_fuzz {
+        run_program(&mut cargo(&["install", "--locked", "cargo-fuzz"]))?;
+    }
+    for component in ["rustfmt", "clippy"] {
+        // Without rustup the toolchain is the distribution's, and so are its components.
+        if which("rustup").is_some() && !cargo_has(component) {
+            run_program(Command::new("rustup").args(["component", "add", component]))?;
+        }
+    }
+    eprintln!("setup: everything that tests need is here");
+    Ok(())
+}
+
+/// The program itself for root, through sudo for anybody else.
+fn as_root(program: &str, arguments: &[&str]) -> Command {
+    let root = std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    let mut command = Command::new(if root { program } else { "sudo" });
+    if !root {
+        // sudo drops the environment, and apt-get must not ask.
+        command.args(["DEBIAN_FRONTEND=noninteractive", program]);
+    }
+    command.args(arguments);
+    command
+}
+
+pub(crate) fn cargo_has_fuzz() -> bool {
+    cargo_has("fuzz")
+}
+
+fn cargo_has(component: &str) -> bool {
+    let subcommand = if component == "rustfmt" { "fmt" } else { component };
+    cargo(&[subcommand, "--version"]).output().is_ok_and(|output| output.status.success())
+}
