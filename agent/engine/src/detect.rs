@@ -1,10 +1,42 @@
 //! Judgement: events in, findings out. One rule or one family of rules a file; this file is the list of them.
 //!
 //! To add a rule: a file with its documentation, a [`Rule`] and an `impl Detector`, and one line in [`FAMILIES`].
+//! Detectors keep nothing about a connection that the [`Cluster`] or the [`Findings`] keep: most of them look at one
+//! event and say what is wrong with it, as often as they like; what counts as a repeat is decided in one place.
 
+mod certificates;
+mod capture_loss;
+mod cleartext;
+mod cookie_guessing;
+mod cookie_on_the_wire;
+mod epmd;
+pub mod exposure;
+mod exposed_link;
 mod findings;
+mod foreign;
+mod handshake_stalled;
+mod hidden_node;
+mod judge;
+mod known_scanner;
+mod membership;
+mod memory;
+mod node_identity;
+mod node_lost;
+mod outdated_otp;
+mod parties;
+mod protocol_violation;
+mod remote_action;
+mod stream_tampering;
+mod tls_strength;
+mod weak_cookie;
 
-pub use findings::{Finding, Findings};
+#[cfg(test)]
+mod testing;
+
+pub use exposure::Exposure;
+pub use findings::{EVIDENCE, FindingStore, Findings, QUIET, Report, Seen, Span, UPDATE_INTERVAL, option, packet_text};
+pub use judge::Judge;
+pub use parties::{Parties, Party};
 
 use crate::cluster::Cluster;
 use crate::event::Event;
@@ -71,9 +103,50 @@ pub struct Family {
 }
 
 /// All families. The order is that of the catalogue.
-pub const FAMILIES: &[&Family] = &[];
+pub const FAMILIES: &[&Family] = &[
+    &cleartext::FAMILY,
+    &tls_strength::FAMILY,
+    &certificates::FAMILY,
+    &exposed_link::FAMILY,
+    &epmd::FAMILY,
+    &membership::FAMILY,
+    &hidden_node::FAMILY,
+    &node_identity::FAMILY,
+    &node_lost::FAMILY,
+    &outdated_otp::FAMILY,
+    &cookie_guessing::FAMILY,
+    &weak_cookie::FAMILY,
+    &cookie_on_the_wire::FAMILY,
+    &known_scanner::FAMILY,
+    &handshake_stalled::FAMILY,
+    &remote_action::FAMILY,
+    &foreign::FAMILY,
+    &protocol_violation::FAMILY,
+    &stream_tampering::FAMILY,
+    &capture_loss::FAMILY,
+];
 
 /// All rules, in the order of the catalogue.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
     FAMILIES.iter().flat_map(|family| family.rules.iter().copied())
 }
+
+/// The rule of this id.
+#[must_use]
+pub fn rule(id: &str) -> Option<&'static Rule> {
+    rules().find(|rule| rule.id == id)
+}
+
+/// Headings of the catalogue.
+mod group {
+    pub(super) const TRANSPORT: &str = "Transport";
+    pub(super) const EXPOSURE: &str = "Exposure";
+    pub(super) const MEMBERSHIP: &str = "Membership";
+    pub(super) const AUTHENTICATION: &str = "Authentication";
+    pub(super) const REMOTE_ACTIONS: &str = "Remote actions";
+    pub(super) const STREAM: &str = "Protocol and stream";
+    pub(super) const MONITOR: &str = "The monitor itself";
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,101 @@
+//! The judge: the policy, all detectors and all findings in one object that is driven by events and time.
+
+use std::time::Duration;
+
+use super::{Detector, FAMILIES, FindingStore, Findings, UPDATE_INTERVAL};
+use crate::cluster::Cluster;
+use crate::event::{Event, EventBody, LinkChange};
+use crate::model::Alert;
+use crate::policy::Policy;
+use crate::time::Timestamp;
+
+/// Turns events into alerts by a policy.
+///
+/// Give each event to the [`Cluster`] first and then to the judge. Time is that of the events; a daemon also calls
+/// [`Judge::handle_timeout`] with its clock when [`Judge::poll_timeout`] has come, an analysis calls [`Judge::finish`].
+pub struct Judge {
+    policy: Policy,
+    detectors: Vec<Box<dyn Detector>>,
+    store: FindingStore,
+}
+
+impl Judge {
+    /// A judge with all rules, by this policy.
+    #[must_use]
+    pub fn new(policy: &Policy) -> Self {
+        Self::with_interval(policy, UPDATE_INTERVAL)
+    }
+
+    /// The same, with another interval between two updates of one finding.
+    #[must_use]
+    pub fn with_interval(policy: &Policy, update_interval: Duration) -> Self {
+        Self {
+            policy: policy.clone(),
+            detectors: FAMILIES.iter().map(|family| (family.detector)(policy)).collect(),
+            store: FindingStore::new(&policy.limits, update_interval),
+        }
+    }
+
+    /// Another policy from now on. Detectors begin anew, findings stay.
+    pub fn set_policy(&mut self, policy: &Policy) {
+        self.policy = policy.clone();
+        self.detectors = FAMILIES.iter().map(|family| (family.detector)(policy)).collect();
+    }
+
+    /// Takes one event, which the cluster already contains.
+    pub fn handle_event(&mut self, event: &Event, cluster: &Cluster) {
+        if self.poll_timeout().is_some_and(|due| due <= event.time) {
+            self.handle_timeout(event.time, cluster);
+        }
+        let mut findings = Findings { store: &mut self.store, policy: &self.policy };
+        for detector in &mut self.detectors {
+            detector.handle_event(event, cluster, &mut findings);
+        }
+        if let EventBody::Link { change: LinkChange::Closed, link } = &event.body {
+            self.store.handle_closed(&link.flow_id, event.time);
+        }
+    }
+
+    /// Lets what waits for a time happen.
+    pub fn handle_timeout(&mut self, now: Timestamp, cluster: &Cluster) {
+        let mut findings = Findings { store: &mut self.store, policy: &self.policy };
+        for detector in &mut self.detectors {
+            if detector.poll_timeout().is_some_and(|due| due <= now) {
+                detector.handle_timeout(now, cluster, &mut findings);
+            }
+        }
+        self.store.handle_timeout(now);
+    }
+
+    /// When [`Judge::handle_timeout`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        self.detectors.iter().filter_map(|detector| detector.poll_timeout()).chain(self.store.poll_timeout()).min()
+    }
+
+    /// The end: what still waits happens now, as far as its time has come, and every change comes out.
+    pub fn finish(&mut self, now: Timestamp, cluster: &Cluster) {
+        let mut findings = Findings { store: &mut self.store, policy: &self.policy };
+        for detector in &mut self.detectors {
+            detector.handle_timeout(now, cluster, &mut findings);
+        }
+        self.store.finish(now);
+    }
+
+    /// The next new, updated or resolved alert.
+    pub fn poll_alert(&mut self) -> Option<Alert> {
+        self.store.poll_alert()
+    }
+
+    /// All alerts in their last state, the worst first.
+    #[must_use]
+    pub fn alerts(&self) -> Vec<Alert> {
+        self.store.alerts()
+    }
+
+    /// All findings.
+    #[must_use]
+    pub const fn findings(&self) -> &FindingStore {
+        &self.store
+    }
+}
