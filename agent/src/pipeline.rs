@@ -48,8 +48,7 @@ pub fn run(
 /// What the captures' own counters say was dropped before it could be written.
 fn report_losses(timeline: &Timeline, analysis: &mut Analysis, listener: &mut impl Listener) {
     for (index, file) in timeline.files().iter().enumerate() {
-        let dropped = file.summary().dropped;
-        if dropped > 0 {
+        if let Some(dropped) = file.summary().dropped.filter(|&dropped| dropped > 0) {
             let packet = PacketRef { capture: u32::try_from(index).unwrap_or(u32::MAX), number: 0 };
             let body = EventBody::Loss { stage: "interface", packets: dropped };
             let event = Event { time: analysis.engine.now(), packet, flow: None, body };
@@ -63,10 +62,10 @@ fn report_losses(timeline: &Timeline, analysis: &mut Analysis, listener: &mut im
 pub fn report(timeline: &Timeline, analysis: &Analysis) -> Report {
     Report {
         captures: timeline.files().iter().map(|file| file.summary()).collect(),
-        nodes: analysis.cluster.nodes(),
-        links: analysis.cluster.links(),
-        epmd: analysis.cluster.epmd(),
-        activity: analysis.cluster.activity(),
+        nodes: analysis.cluster.nodes().cloned().collect(),
+        links: analysis.cluster.links().cloned().collect(),
+        epmd: analysis.cluster.epmd().to_vec(),
+        activity: analysis.cluster.activity().cloned().collect(),
         alerts: analysis.judge.alerts(),
         stats: analysis.stats(),
         ..Report::default()

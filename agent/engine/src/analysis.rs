@@ -40,34 +40,42 @@ pub struct Analysis {
     pub cluster: Cluster,
     /// Judgement.
     pub judge: Judge,
+    /// When judgement has something to do, asked only when that may have changed.
+    judge_due: Option<Timestamp>,
 }
 
 impl Analysis {
     /// An analysis under a policy.
     #[must_use]
     pub fn new(policy: &Policy) -> Self {
-        Self { engine: Engine::new(policy), cluster: Cluster::new(policy), judge: Judge::new(policy) }
+        Self {
+            engine: Engine::new(policy),
+            cluster: Cluster::new(&policy.limits),
+            judge: Judge::new(policy),
+            judge_due: None,
+        }
     }
 
-    /// Takes one packet, and all time-outs that come before it.
+    /// Takes one packet. What is due at its time happens first or with it.
     pub fn handle_packet(&mut self, packet: &Packet<'_>, listener: &mut impl Listener) {
-        if self.poll_timeout().is_some_and(|due| due <= packet.time) {
-            self.handle_timeout(packet.time, listener);
-        }
         self.engine.handle_packet(packet);
         self.drain(listener);
+        if self.judge_due.is_some_and(|due| due <= packet.time) {
+            self.judge.handle_timeout(packet.time, &self.cluster);
+            self.drain_alerts(listener);
+        }
     }
 
     /// When [`Analysis::handle_timeout`] wants to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        match (self.engine.poll_timeout(), self.judge.poll_timeout()) {
+        match (self.engine.poll_timeout(), self.judge_due) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         }
     }
 
-    /// Lets time pass.
+    /// Lets time pass without a packet: for live capture alone, where `now` is the packets' own clock.
     pub fn handle_timeout(&mut self, now: Timestamp, listener: &mut impl Listener) {
         self.engine.handle_timeout(now);
         self.drain(listener);
@@ -94,7 +102,7 @@ impl Analysis {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = self.engine.stats();
-        for (name, count) in self.cluster.limits_reached().chain(self.judge.limits_reached()) {
+        for (&name, &count) in self.cluster.limits_reached().iter().chain(self.judge.findings().limits_reached()) {
             *stats.limits_reached.entry(name.to_owned()).or_default() += count;
         }
         stats
@@ -121,5 +129,6 @@ impl Analysis {
         while let Some(alert) = self.judge.poll_alert() {
             listener.alert(&alert);
         }
+        self.judge_due = self.judge.poll_timeout();
     }
 }

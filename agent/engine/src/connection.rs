@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use crate::engine::Context;
 use crate::event::{Event, EventBody, Expected, FlowInfo, LinkChange, Tampering};
-use crate::flow::{Conversation, FlowFacts, Gap, GapCause, Interest, Value};
+use crate::flow::{Conversation, FlowFacts, Gap, GapCause, Interest, Opening, Value};
 use crate::model::{CloseReason, End, Handshake, HandshakeOutcome, Link, PerSide, Transport, Weird};
 use crate::notice::{Notice, NoticeKind};
-use crate::packet::{At, Side};
+use crate::packet::{At, PacketRef, Side};
 use crate::time::Timestamp;
 
 use clear::Clear;
@@ -147,8 +147,8 @@ impl Shared {
 }
 
 impl Conversation<Context> for Connection {
-    fn open(flow: &FlowFacts, _: &mut Context) -> Self {
-        Self { protocol: Protocol::Silent, shared: Shared { mid_stream: flow.opening.mid_stream, ..Shared::default() } }
+    fn open(opening: &Opening, _: &mut Context) -> Self {
+        Self { protocol: Protocol::Silent, shared: Shared { mid_stream: opening.mid_stream, ..Shared::default() } }
     }
 
     fn handle_data(&mut self, flow: &FlowFacts, at: &At, side: Side, data: &[u8], cx: &mut Context) {
@@ -213,9 +213,10 @@ impl Conversation<Context> for Connection {
         }
     }
 
-    fn handle_timeout(&mut self, flow: &FlowFacts, at: &At, cx: &mut Context) {
+    fn handle_timeout(&mut self, flow: &FlowFacts, now: Timestamp, cx: &mut Context) {
         if let Protocol::Clear(clear) = &mut self.protocol {
-            clear.handle_timeout(at, flow, &mut self.shared, cx);
+            let at = At { time: now, packet: PacketRef::default(), interface: flow.opening.at.interface };
+            clear.handle_timeout(&at, flow, &mut self.shared, cx);
         }
     }
 

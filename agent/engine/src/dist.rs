@@ -88,6 +88,12 @@ pub struct Session {
     replied: Option<Timestamp>,
 }
 
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("handshake", self.handshake()).field("messages", &self.messages()).finish_non_exhaustive()
+    }
+}
+
 /// The limits that concern a session.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {

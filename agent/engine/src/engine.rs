@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::listeners::Listeners;
 use crate::model::Stats;
 use crate::net::{Decoded, Net};
-use crate::packet::{At, InterfaceId, Packet, PacketRef};
+use crate::packet::{At, InterfaceId, Packet};
 use crate::policy::{Arguments, Policy};
 use crate::stats::Counters;
 use crate::time::Timestamp;
@@ -122,8 +122,17 @@ impl Engine {
         self.context.counters.packet(packet);
         match self.net.decode(packet) {
             Decoded::Tcp(segment) => self.flows.handle_segment(&at, &segment, &mut self.context),
-            Decoded::NotUsed(reason) => self.context.counters.not_used(reason),
-            Decoded::Pending => {}
+            Decoded::NotUsed(reason) => {
+                self.context.counters.not_used(reason);
+                self.count_fragment_limits();
+            }
+            Decoded::Pending => self.count_fragment_limits(),
+        }
+    }
+
+    fn count_fragment_limits(&mut self) {
+        for (name, count) in self.net.take_limits() {
+            self.context.counters.limits(name, count);
         }
     }
 
@@ -140,8 +149,7 @@ impl Engine {
 
     /// The input has ended.
     pub fn finish(&mut self) {
-        let at = At { time: self.now(), packet: PacketRef::default(), interface: InterfaceId::default() };
-        self.flows.finish(&at, &mut self.context);
+        self.flows.finish(self.now(), &mut self.context);
     }
 
     /// The next event, if there is one.
@@ -165,11 +173,11 @@ impl Engine {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = self.context.counters.stats();
-        stats.flows = self.flows.opened();
-        stats.gaps = self.flows.gaps();
-        stats.missing_bytes = self.flows.missing_bytes();
-        let limits = self.flows.limits_reached().chain(self.net.limits_reached());
-        for (name, count) in limits.filter(|&(_, count)| count > 0) {
+        let flows = self.flows.stats();
+        stats.flows = flows.flows;
+        stats.gaps = flows.gaps;
+        stats.missing_bytes = flows.missing_bytes;
+        for (name, count) in flows.limits.iter() {
             *stats.limits_reached.entry(name.to_owned()).or_default() += count;
         }
         if self.context.listeners.forgotten() > 0 {

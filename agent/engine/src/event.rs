@@ -108,6 +108,8 @@ pub enum LinkChange {
     Handshake,
     /// A node name or release became known later.
     Identified,
+    /// Only its counters: the input has ended, or it is time to say where they stand.
+    Updated,
     /// It ended.
     Closed,
 }
@@ -122,6 +124,7 @@ impl LinkChange {
             Self::Progress => "progress",
             Self::Handshake => "handshake",
             Self::Identified => "identified",
+            Self::Updated => "updated",
             Self::Closed => "closed",
         }
     }

@@ -64,7 +64,14 @@ impl Counters {
 
     /// A limit was reached.
     pub fn limit(&mut self, name: &'static str) {
-        *self.limits.entry(name).or_default() += 1;
+        self.limits(name, 1);
+    }
+
+    /// A limit was reached so many times.
+    pub fn limits(&mut self, name: &'static str, times: u64) {
+        if times > 0 {
+            *self.limits.entry(name).or_default() += times;
+        }
     }
 
     /// The latest time stamp so far.

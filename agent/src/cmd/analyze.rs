@@ -11,8 +11,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::cli::{AnalyzeArgs, Format, Globals, Graph};
 use crate::cmd::Exit;
 use crate::report::{Report, graph, json, ndjson, text};
-use crate::source::pcap_file::{OpenError, Progress, Timeline};
-use crate::{config, pipeline};
+use crate::source::pcap_file::{Progress, Timeline};
+use crate::pipeline;
 
 /// What stands in the `host` field of records: the capture says nothing of where it was made, and the same capture
 /// must give the same output everywhere.
@@ -26,56 +26,33 @@ const BAR_FROM: u64 = 32 << 20;
 /// # Errors
 /// Where the policy has mistakes, a file cannot be opened, or the output cannot be written.
 pub fn run(args: &AnalyzeArgs, globals: &Globals) -> Result<Exit> {
-    let mut policy = config::load(args.policy.as_deref())?.policy;
-    if let Some(arguments) = args.arguments {
-        policy.arguments = arguments.into();
-    }
-    let mut timeline = match Timeline::open(&args.captures) {
-        Ok(timeline) => timeline,
-        Err(error) => return unopened(error),
-    };
+    let policy = args.load()?.config.policy;
+    let mut timeline = Timeline::open(&args.captures).context("reading the captures")?;
     let mut analysis = Analysis::new(&policy);
     let output = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    let written = match (args.graph, args.format) {
-        (None, Format::Ndjson) => {
-            if args.messages {
-                analysis.engine.tell_every_message();
-            }
-            write_records(&mut timeline, &mut analysis, output)
+    if args.graph.is_none() && args.format == Format::Ndjson {
+        if args.messages {
+            analysis.engine.tell_every_message();
         }
-        _ => {
-            read(&mut timeline, &mut analysis, &mut Silent);
-            write_report(&pipeline::report(&timeline, &analysis), args, globals, output)
-        }
-    };
-    match written {
-        // Whoever reads has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Exit::Done),
-        written => written.context("writing the report to standard output")?,
+        write_records(&mut timeline, &mut analysis, output)
+    } else {
+        read(&mut timeline, &mut analysis, &mut Silent);
+        write_report(&pipeline::report(&timeline, &analysis), args, globals, output)
     }
+    .context("writing the report to standard output")?;
     Ok(exit(&timeline, &analysis, args.fail_on))
 }
 
-fn unopened(error: OpenError) -> Result<Exit> {
-    let no_permission = matches!(&error, OpenError::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied);
-    if no_permission {
-        eprintln!("error: {:#}", anyhow::Error::new(error));
-        return Ok(Exit::NoCapture);
-    }
-    Err(error.into())
-}
-
 fn exit(timeline: &Timeline, analysis: &Analysis, fail_on: Option<Severity>) -> Exit {
-    let damaged: Vec<String> = timeline
-        .files()
-        .iter()
-        .filter_map(|file| file.summary().damaged.map(|damage| format!("{}: {damage}", file.path().display())))
-        .collect();
-    for damage in &damaged {
-        eprintln!("warning: {damage}; everything before it is in the report");
+    let mut damaged = false;
+    for file in timeline.files() {
+        if let Some(damage) = file.summary().damaged {
+            damaged = true;
+            eprintln!("warning: {}: {damage}; everything before it is in the report", file.path().display());
+        }
     }
-    if !damaged.is_empty() {
-        return Exit::DamagedInput;
+    if damaged {
+        return Exit::Damaged;
     }
     let worst = analysis.judge.alerts().iter().map(|alert| alert.severity).max();
     match (worst, fail_on) {
@@ -118,9 +95,16 @@ fn write_report(report: &Report, args: &AnalyzeArgs, globals: &Globals, mut outp
         (Some(Graph::Dot), _) => graph::write(report, graph::Language::Dot, &mut output)?,
         (Some(Graph::Mermaid), _) => graph::write(report, graph::Language::Mermaid, &mut output)?,
         (None, Format::Json) => json::write(report, &mut output, io::stdout().is_terminal())?,
-        (None, Format::Text | Format::Ndjson) => text::write(report, globals.text_options(), &mut output)?,
+        (None, Format::Text | Format::Ndjson) => text::write(report, text_options(globals), &mut output)?,
     }
     output.flush()
+}
+
+/// As wide as the terminal, within what can be read.
+fn text_options(globals: &Globals) -> text::Options {
+    let terminal = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0).clamp(60, 140));
+    let width = terminal.filter(|_| io::stdout().is_terminal()).unwrap_or(text::Options::default().width);
+    text::Options { colour: globals.color_stdout(), width }
 }
 
 fn write_records(timeline: &mut Timeline, analysis: &mut Analysis, output: impl Write) -> io::Result<()> {

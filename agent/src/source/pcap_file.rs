@@ -92,6 +92,8 @@ pub struct RawPacket<'a> {
     pub link_type: LinkType,
     /// Its interface, as an index into [`CaptureFile::interfaces`].
     pub interface: u32,
+    /// The interface's name; empty where the file has none.
+    pub interface_name: &'a str,
     /// The captured bytes.
     pub data: &'a [u8],
     /// The length on the wire.
@@ -259,9 +261,15 @@ impl CaptureFile {
             time: record.time,
             link_type: record.link_type,
             interface: record.interface,
+            interface_name: self.interface_name(record.interface),
             data: self.stream.bytes(record.data),
             original_len: record.original_len,
         })
+    }
+
+    #[inline]
+    fn interface_name(&self, index: u32) -> &str {
+        self.interfaces.get(index as usize).and_then(|interface| interface.name.as_deref()).unwrap_or_default()
     }
 
     /// The time of [`current`](Self::current).

@@ -9,7 +9,8 @@ use hashbrown::HashTable;
 
 use super::{Action, Subject};
 use crate::dist::Operation;
-use crate::etf::{Atom, Cursor, print};
+use crate::etf::print::{self, Detail};
+use crate::etf::{Atom, Cursor};
 use crate::model::{Activity, ActivityKind, Confidence};
 use crate::packet::{At, Side};
 use crate::policy::Arguments;
@@ -247,7 +248,7 @@ fn arguments(action: &Action<'_>, wanted: Arguments) -> Option<String> {
     }
     match wanted {
         Arguments::None => None,
-        Arguments::Types => Some(print::types(cursor, ARGUMENTS_LEN)),
-        Arguments::Full => Some(print::full(cursor, ARGUMENTS_LEN)),
+        Arguments::Types => Some(print::render(cursor, Detail::Types, ARGUMENTS_LEN)),
+        Arguments::Full => Some(print::render(cursor, Detail::Full, ARGUMENTS_LEN)),
     }
 }

@@ -36,7 +36,7 @@ pub enum Status {
 }
 
 impl Status {
-    const ALL: [Self; 5] = [Self::Ok, Self::OkSimultaneous, Self::Nok, Self::NotAllowed, Self::Alive];
+    pub(super) const ALL: [Self; 5] = [Self::Ok, Self::OkSimultaneous, Self::Nok, Self::NotAllowed, Self::Alive];
 
     /// The text on the wire.
     #[must_use]

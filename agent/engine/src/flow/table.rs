@@ -1,0 +1,931 @@
+//! All connections: found by their ends, aged by the packets' clock, and shed in order of their worth.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::clock::PacketClock;
+use super::connection::{Connection, NewSyn, Remains, Turn, Verdict};
+use super::id::FlowId;
+use super::lists::{Linked, Links, List, NONE};
+use super::orientation::sender_is_acceptor;
+use super::reassembly::ALLOCATION_OVERHEAD;
+use super::{Conversation, FlowStats, GapCause, Interest, Limit, Opening, Ports, Value};
+use crate::limits::Limits;
+use crate::model::CloseReason;
+use crate::net::{Segment, TcpFlags};
+use crate::packet::{At, InterfaceId, PacketRef, Side};
+use crate::time::Timestamp;
+
+/// The share of `flow_memory` (one in so many) that unanswered SYNs may have, and the remains of ended connections
+/// as well. Table entries, once made, are used again but not given back, so a flood of SYNs must not turn all of the
+/// memory into entries.
+const ENTRY_SHARE: usize = 8;
+
+/// How long the remains of a connection are kept: Linux's TIME_WAIT, after which nothing of it is under way.
+const REMAINS_KEPT: Duration = Duration::from_secs(60);
+
+/// Time-outs that one segment may pay for. Two would keep up with any rate of opening connections; more lets a
+/// backlog shrink.
+const TIMEOUTS_PER_SEGMENT: usize = 8;
+
+/// Time-outs that one call of [`FlowTable::handle_timeout`] may process; the caller is asked to come again.
+const TIMEOUTS_PER_CALL: usize = 4096;
+
+/// What an armed time-out costs: the entry of a B-tree whose nodes are two thirds full, with its part of the inner nodes.
+const TIMER_MEMORY: usize = 32;
+
+/// What an entry is counted as, the first to go first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Ended,
+    HalfOpen,
+    Silent,
+    Unknown,
+    Candidate,
+    Epmd,
+    Attempt,
+    Link,
+}
+
+impl Class {
+    const ALL: [Self; 8] = [
+        Self::Ended,
+        Self::HalfOpen,
+        Self::Silent,
+        Self::Unknown,
+        Self::Candidate,
+        Self::Epmd,
+        Self::Attempt,
+        Self::Link,
+    ];
+
+    const fn of(value: Value) -> Self {
+        match value {
+            Value::Unknown => Self::Unknown,
+            Value::Candidate => Self::Candidate,
+            Value::Epmd => Self::Epmd,
+            Value::Attempt => Self::Attempt,
+            Value::Link => Self::Link,
+        }
+    }
+
+    const fn idle(self, limits: &Limits) -> Duration {
+        match self {
+            Self::Ended => REMAINS_KEPT,
+            Self::Link => limits.idle_link,
+            _ => limits.idle_flow,
+        }
+    }
+}
+
+/// Both ends of a connection, the lower first, so that both directions find the same entry. IPv4 is mapped into IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ends {
+    low: [u64; 2],
+    high: [u64; 2],
+    low_port: u16,
+    high_port: u16,
+}
+
+impl Ends {
+    /// The ends of a segment, and whether the lower sent it.
+    #[inline]
+    fn of(segment: &Segment<'_>) -> (Self, bool) {
+        let source = (Self::bits(segment.source.ip()), segment.source.port());
+        let destination = (Self::bits(segment.destination.ip()), segment.destination.port());
+        let from_low = source <= destination;
+        let ((low, low_port), (high, high_port)) = if from_low { (source, destination) } else { (destination, source) };
+        (Self { low, high, low_port, high_port }, from_low)
+    }
+
+    fn bits(ip: IpAddr) -> [u64; 2] {
+        match ip {
+            IpAddr::V4(ip) => [0, 0xffff_0000_0000 | u64::from(u32::from(ip))],
+            IpAddr::V6(ip) => {
+                let bits = u128::from(ip);
+                [(bits >> 64) as u64, bits as u64]
+            }
+        }
+    }
+
+    fn address(&self, low: bool) -> SocketAddr {
+        let ([upper, lower], port) = if low { (self.low, self.low_port) } else { (self.high, self.high_port) };
+        let ip = Ipv6Addr::from(u128::from(upper) << 64 | u128::from(lower));
+        SocketAddr::new(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4), port)
+    }
+}
+
+impl Hash for Ends {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for word in self.low.into_iter().chain(self.high) {
+            state.write_u64(word);
+        }
+        state.write_u32(u32::from(self.low_port) << 16 | u32::from(self.high_port));
+    }
+}
+
+/// A SYN that nobody answered yet. A flood consists of these, so it is small.
+#[derive(Clone, Copy, Debug)]
+struct HalfOpen {
+    at: At,
+    last_seen: Timestamp,
+    initial: u32,
+    /// The other end's own SYN: a simultaneous open (RFC 9293, figure 7).
+    other_initial: Option<u32>,
+}
+
+/// A connection with its book-keeping.
+#[derive(Debug)]
+struct Opened<C> {
+    connection: Connection<C>,
+    /// What was added to the table's memory for it.
+    charged: usize,
+    /// When it is on the list of time-outs.
+    armed: Option<Timestamp>,
+    /// What the conversation asked for last, and when that is by the layer's clock, until it fires.
+    wanted: Option<Timestamp>,
+    wanted_due: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+enum State<C> {
+    Free,
+    HalfOpen(HalfOpen),
+    Open(Box<Opened<C>>),
+    Ended(Remains),
+}
+
+#[derive(Debug)]
+struct Entry<C> {
+    ends: Ends,
+    initiator_is_low: bool,
+    class: Class,
+    /// In which list of holes it is.
+    holes: Option<Holes>,
+    touched: Timestamp,
+    by_use: Links,
+    by_hole: Links,
+    state: State<C>,
+}
+
+impl<C> Entry<C> {
+    const fn side(&self, from_low: bool) -> Side {
+        if from_low == self.initiator_is_low { Side::Initiator } else { Side::Acceptor }
+    }
+
+    fn opening(&self, at: At, mid_stream: bool) -> Opening {
+        let (initiator, acceptor) = (self.ends.address(self.initiator_is_low), self.ends.address(!self.initiator_is_low));
+        Opening { id: FlowId::new(initiator, acceptor, at.time), at, initiator, acceptor, mid_stream }
+    }
+}
+
+/// Lists of connections that have octets waiting behind a hole, the oldest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holes {
+    OfOthers,
+    OfLinks,
+}
+
+const BY_USE: usize = 0;
+const BY_HOLE: usize = 1;
+
+#[derive(Debug)]
+struct Entries<C>(Vec<Entry<C>>);
+
+impl<C> Entries<C> {
+    #[inline]
+    fn get_mut(&mut self, index: u32) -> Option<&mut Entry<C>> {
+        self.0.get_mut(index as usize)
+    }
+}
+
+impl<C> Linked<BY_USE> for Entries<C> {
+    fn links(&mut self, index: u32) -> Option<&mut Links> {
+        self.get_mut(index).map(|entry| &mut entry.by_use)
+    }
+}
+
+impl<C> Linked<BY_HOLE> for Entries<C> {
+    fn links(&mut self, index: u32) -> Option<&mut Links> {
+        self.get_mut(index).map(|entry| &mut entry.by_hole)
+    }
+}
+
+/// What is to be done with a segment after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Done,
+    /// The entry has another state now, which the segment is for.
+    Again,
+}
+
+/// All connections, and the octets that wait for others.
+#[derive(Debug)]
+pub struct FlowTable<C> {
+    limits: Limits,
+    clock: PacketClock,
+    stats: FlowStats,
+    entries: Entries<C>,
+    /// Seeded at random, so that nobody can choose addresses that collide; its order is never used.
+    index: HashTable<u32>,
+    index_memory: usize,
+    hasher: RandomState,
+    /// The entry of the last segment: the next one is likely to be of the same connection.
+    latest: u32,
+    by_use: [List<BY_USE>; Class::ALL.len()],
+    population: [usize; Class::ALL.len()],
+    by_hole: [List<BY_HOLE>; 2],
+    free: List<BY_USE>,
+    timers: BTreeSet<(Timestamp, u32)>,
+    /// Nothing times out before this.
+    next_due: Timestamp,
+    /// Memory of the connections beyond their entries.
+    charged: usize,
+    /// Entries that unanswered SYNs may have, and the remains of ended connections as well.
+    share: usize,
+}
+
+impl<C> FlowTable<C> {
+    /// An empty one.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            limits: limits.clone(),
+            clock: PacketClock::default(),
+            stats: FlowStats::default(),
+            entries: Entries(Vec::new()),
+            index: HashTable::new(),
+            index_memory: 0,
+            hasher: RandomState::default(),
+            latest: NONE,
+            by_use: [List::EMPTY; Class::ALL.len()],
+            population: [0; Class::ALL.len()],
+            by_hole: [List::EMPTY; 2],
+            free: List::EMPTY,
+            timers: BTreeSet::new(),
+            next_due: Timestamp::from_nanos(i64::MAX),
+            charged: 0,
+            share: (limits.flow_memory / ENTRY_SHARE / size_of::<Entry<C>>()).max(1),
+        }
+    }
+
+    /// Takes in a segment.
+    #[inline]
+    pub fn handle_segment<X: Ports>(&mut self, at: &At, segment: &Segment<'_>, cx: &mut X)
+    where
+        C: Conversation<X>,
+    {
+        if self.clock.advance(at.time) >= self.next_due {
+            self.expire(TIMEOUTS_PER_SEGMENT, cx);
+        }
+        let (ends, from_low) = Ends::of(segment);
+        let Some(index) = self.find(&ends).or_else(|| self.admit(ends, at, segment, from_low, cx)) else {
+            self.stats.segments_outside_connections += 1;
+            return;
+        };
+        self.latest = index;
+        while self.step(index, at, segment, from_low, cx) == Step::Again {}
+        self.settle::<X>(index, true);
+        self.shed(cx);
+    }
+
+    /// Lets time pass without a packet. The clock that this drives is the packets': `now` is the daemon's time where
+    /// packets are captured live, and is not to be called where they are read from a file.
+    pub fn handle_timeout<X: Ports>(&mut self, now: Timestamp, cx: &mut X)
+    where
+        C: Conversation<X>,
+    {
+        if self.clock.advance(now) >= self.next_due {
+            self.expire(TIMEOUTS_PER_CALL, cx);
+        }
+        self.shed(cx);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called, in the time of the packets.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timestamp> {
+        (!self.index.is_empty()).then(|| self.clock.packet_time_of(self.next_due))
+    }
+
+    /// The input has ended: what waits behind holes is delivered, and what is known to be missing is said. What is
+    /// still open stays open, except SYNs that had the time to be answered, and what has ended as far as its only
+    /// captured direction tells.
+    pub fn finish<X: Ports>(&mut self, now: Timestamp, cx: &mut X)
+    where
+        C: Conversation<X>,
+    {
+        self.clock.advance(now);
+        for index in 0..self.entries.0.len() as u32 {
+            self.finish_entry(index, cx);
+        }
+    }
+
+    /// Counters since the start.
+    #[must_use]
+    pub const fn stats(&self) -> &FlowStats {
+        &self.stats
+    }
+
+    /// Connections that are known now and have not ended.
+    #[must_use]
+    pub fn open_flows(&self) -> usize {
+        self.population.iter().skip(1).sum()
+    }
+
+    /// Bytes in use, as [`Limits::flow_memory`] counts them.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        self.entries.0.capacity() * size_of::<Entry<C>>() + self.index_memory + self.charged
+    }
+
+    #[inline]
+    fn find(&mut self, ends: &Ends) -> Option<u32> {
+        if let Some(entry) = self.entries.get_mut(self.latest)
+            && entry.ends == *ends
+            && !matches!(entry.state, State::Free)
+        {
+            return Some(self.latest);
+        }
+        let entries = &self.entries.0;
+        let is_it = |&index: &u32| entries.get(index as usize).is_some_and(|entry| entry.ends == *ends);
+        self.index.find(self.hasher.hash_one(ends), is_it).copied()
+    }
+
+    /// Makes an entry for a segment that begins a connection.
+    fn admit<X: Ports>(
+        &mut self,
+        ends: Ends,
+        at: &At,
+        segment: &Segment<'_>,
+        from_low: bool,
+        cx: &mut X,
+    ) -> Option<u32>
+    where
+        C: Conversation<X>,
+    {
+        if !begins_connection(segment) {
+            return None;
+        }
+        let index = self.vacant(cx)?;
+        let hash = self.hasher.hash_one(ends);
+        let Self { entries, index: table, hasher, .. } = self;
+        let ends_of = |index: &u32| entries.0.get(*index as usize).map(|entry| entry.ends);
+        table.insert_unique(hash, index, |index| ends_of(index).map_or(0, |ends| hasher.hash_one(ends)));
+        let touched = self.clock.now();
+        if let Some(entry) = self.entries.get_mut(index) {
+            (entry.ends, entry.class, entry.touched) = (ends, Class::Ended, touched);
+        }
+        self.by_use[Class::Ended as usize].push(&mut self.entries, index);
+        self.population[Class::Ended as usize] += 1;
+        self.next_due = self.next_due.min(touched.plus(Class::Ended.idle(&self.limits)));
+        self.index_memory = self.index.allocation_size();
+        self.begin(index, at, segment, from_low, cx);
+        Some(index)
+    }
+
+    /// An unused entry; none where the memory is full of what must not go.
+    fn vacant<X: Ports>(&mut self, cx: &mut X) -> Option<u32>
+    where
+        C: Conversation<X>,
+    {
+        if let Some(index) = self.free.first() {
+            self.free.remove(&mut self.entries, index);
+            return Some(index);
+        }
+        let entries = &mut self.entries.0;
+        if entries.len() == entries.capacity() {
+            let more = (entries.len() / 4).max(64);
+            // Twice the growth: hash tables grow by doubling, and few bytes per entry.
+            let needed = 2 * more * size_of::<Entry<C>>();
+            if self.memory() + needed > self.limits.flow_memory {
+                while self.free.first().is_none() && self.shed_one(Class::Unknown, cx) {}
+                let Some(index) = self.free.first() else {
+                    self.stats.limits.count(Limit::FlowMemory);
+                    return None;
+                };
+                self.free.remove(&mut self.entries, index);
+                return Some(index);
+            }
+            self.entries.0.reserve_exact(more);
+        }
+        let index = u32::try_from(self.entries.0.len()).ok().filter(|&index| index != NONE)?;
+        self.entries.0.push(Entry {
+            ends: Ends { low: [0; 2], high: [0; 2], low_port: 0, high_port: 0 },
+            initiator_is_low: true,
+            class: Class::Ended,
+            holes: None,
+            touched: Timestamp::EPOCH,
+            by_use: Links::UNLINKED,
+            by_hole: Links::UNLINKED,
+            state: State::Free,
+        });
+        Some(index)
+    }
+
+    /// Gives an entry the state that the first segment of a connection calls for.
+    fn begin<X: Ports>(&mut self, index: u32, at: &At, segment: &Segment<'_>, from_low: bool, cx: &mut X)
+    where
+        C: Conversation<X>,
+    {
+        let (is_syn, is_answer) = (segment.flags.has(TcpFlags::SYN), segment.flags.has(TcpFlags::ACK));
+        let from_acceptor = match is_syn {
+            true => is_answer,
+            false => sender_is_acceptor(segment.source, segment.destination, cx),
+        };
+        let initial = [(is_syn && is_answer).then(|| segment.acknowledgement.wrapping_sub(1)), None];
+        self.stats.flows += 1;
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        entry.initiator_is_low = from_low != from_acceptor;
+        if is_syn && !is_answer && segment.payload_len == 0 {
+            let initial = segment.sequence;
+            entry.state = State::HalfOpen(HalfOpen { at: *at, last_seen: at.time, initial, other_initial: None });
+            return;
+        }
+        let opening = entry.opening(*at, !is_syn);
+        self.open(index, opening, initial, cx);
+    }
+
+    fn open<X: Ports>(&mut self, index: u32, opening: Opening, initial: [Option<u32>; 2], cx: &mut X)
+    where
+        C: Conversation<X>,
+    {
+        let connection = Connection::open(opening, initial, cx);
+        let opened = Opened { connection, charged: 0, armed: None, wanted: None, wanted_due: None };
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.state = State::Open(Box::new(opened));
+        }
+    }
+
+    /// Brings a segment to the entry in its present state.
+    #[inline]
+    fn step<X: Ports>(&mut self, index: u32, at: &At, segment: &Segment<'_>, from_low: bool, cx: &mut X) -> Step
+    where
+        C: Conversation<X>,
+    {
+        let Self { entries, stats, limits, clock, .. } = self;
+        let Some(entry) = entries.get_mut(index) else { return Step::Done };
+        let side = entry.side(from_low);
+        match &mut entry.state {
+            State::Free => Step::Done,
+            State::Open(opened) => {
+                let mut turn = Turn { at, now: clock.now(), limits, stats, cx };
+                match opened.connection.handle_segment(&mut turn, side, segment) {
+                    Verdict::Open => Step::Done,
+                    verdict => self.conclude(index, verdict, at, cx),
+                }
+            }
+            State::HalfOpen(_) => self.step_half_open(index, side, at, segment, cx),
+            State::Ended(_) => self.step_ended(index, side, at, segment, from_low, cx),
+        }
+    }
+
+    fn step_half_open<X: Ports>(
+        &mut self,
+        index: u32,
+        side: Side,
+        at: &At,
+        segment: &Segment<'_>,
+        cx: &mut X,
+    ) -> Step
+    where
+        C: Conversation<X>,
+    {
+        let Some(entry) = self.entries.get_mut(index) else { return Step::Done };
+        let State::HalfOpen(half) = &mut entry.state else { return Step::Done };
+        let (flags, first) = (segment.flags, half.initial.wrapping_add(1));
+        let answers = flags.has(TcpFlags::ACK) && segment.acknowledgement == first;
+        if flags.has(TcpFlags::RST) {
+            let is_refusal = match side {
+                Side::Acceptor => answers,
+                Side::Initiator => segment.sequence == first || segment.sequence == half.initial,
+            };
+            if !is_refusal {
+                self.stats.resets_ignored += 1;
+                return Step::Done;
+            }
+            half.last_seen = at.time;
+            let reason = if side == Side::Acceptor { CloseReason::ResetAcceptor } else { CloseReason::ResetInitiator };
+            self.close(index, reason, at, cx);
+            return Step::Done;
+        }
+        if flags.has(TcpFlags::SYN) && !flags.has(TcpFlags::ACK) && segment.payload_len == 0 {
+            half.last_seen = half.last_seen.max(at.time);
+            match side {
+                Side::Acceptor => half.other_initial = Some(segment.sequence),
+                Side::Initiator if segment.sequence == half.initial => {}
+                Side::Initiator => {
+                    let syn = NewSyn { at: *at, side, initial: segment.sequence };
+                    return self.conclude(index, Verdict::Reused(syn), at, cx);
+                }
+            }
+            return Step::Done;
+        }
+        // An acknowledgement of something else is the acceptor's protest that it knows an older connection.
+        if side == Side::Acceptor && !answers && segment.payload_len == 0 {
+            return Step::Done;
+        }
+        let half = *half;
+        let opening = entry.opening(half.at, false);
+        self.open(index, opening, [Some(half.initial), half.other_initial], cx);
+        Step::Again
+    }
+
+    fn step_ended<X: Ports>(
+        &mut self,
+        index: u32,
+        side: Side,
+        at: &At,
+        segment: &Segment<'_>,
+        from_low: bool,
+        cx: &mut X,
+    ) -> Step
+    where
+        C: Conversation<X>,
+    {
+        let Some(entry) = self.entries.get_mut(index) else { return Step::Done };
+        let State::Ended(remains) = entry.state else { return Step::Done };
+        let is_syn = segment.flags.has(TcpFlags::SYN) && !segment.flags.has(TcpFlags::RST);
+        if is_syn && remains.initial[side.index()] != Some(segment.sequence) {
+            self.begin(index, at, segment, from_low, cx);
+            return Step::Again;
+        }
+        if remains.are_alive(side, segment) {
+            self.stats.closes_disproved += 1;
+            self.stats.flows += 1;
+            let opening = entry.opening(*at, true);
+            self.open(index, opening, [None; 2], cx);
+            return Step::Again;
+        }
+        self.stats.segments_outside_connections += 1;
+        Step::Done
+    }
+
+    /// Does what a verdict calls for.
+    #[cold]
+    fn conclude<X: Ports>(&mut self, index: u32, verdict: Verdict, at: &At, cx: &mut X) -> Step
+    where
+        C: Conversation<X>,
+    {
+        match verdict {
+            Verdict::Open => Step::Done,
+            Verdict::Closed(reason) => {
+                self.close(index, reason, at, cx);
+                Step::Done
+            }
+            Verdict::Reused(syn) => {
+                self.close(index, CloseReason::PortReuse, at, cx);
+                self.stats.flows += 1;
+                if let Some(entry) = self.entries.get_mut(index) {
+                    entry.initiator_is_low = entry.initiator_is_low == (syn.side == Side::Initiator);
+                    let half = HalfOpen { at: syn.at, last_seen: at.time, initial: syn.initial, other_initial: None };
+                    entry.state = State::HalfOpen(half);
+                }
+                Step::Again
+            }
+        }
+    }
+
+    /// Tells the conversation of the end and keeps the remains.
+    fn close<X: Ports>(&mut self, index: u32, reason: CloseReason, at: &At, cx: &mut X)
+    where
+        C: Conversation<X>,
+    {
+        if let Some(entry) = self.entries.get_mut(index)
+            && let State::HalfOpen(half) = entry.state
+        {
+            let opening = entry.opening(half.at, false);
+            self.open(index, opening, [Some(half.initial), half.other_initial], cx);
+            if let Some(State::Open(opened)) = self.entries.get_mut(index).map(|entry| &mut entry.state) {
+                opened.connection.was_seen(half.last_seen);
+            }
+        }
+        let Self { entries, stats, limits, clock, .. } = self;
+        let Some(entry) = entries.get_mut(index) else { return };
+        if let State::Open(opened) = &mut entry.state {
+            let mut turn = Turn { at, now: clock.now(), limits, stats, cx };
+            opened.connection.close(&mut turn, reason);
+            let remains = opened.connection.remains();
+            self.replace_open(index, State::Ended(remains));
+        }
+    }
+
+    /// Puts another state in place of an open one, and takes back what was charged for it.
+    fn replace_open(&mut self, index: u32, state: State<C>) {
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let old = std::mem::replace(&mut entry.state, state);
+        if let State::Open(opened) = old {
+            self.charged -= opened.charged;
+            if let Some(due) = opened.armed {
+                self.timers.remove(&(due, index));
+            }
+        }
+    }
+
+    /// Brings lists, time-outs and the memory count up to date with an entry's state.
+    #[inline]
+    fn settle<X: Ports>(&mut self, index: u32, touch: bool)
+    where
+        C: Conversation<X>,
+    {
+        let now = self.clock.now();
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let (class, holding) = match &mut entry.state {
+            State::Free => return,
+            State::HalfOpen(_) => (Class::HalfOpen, false),
+            State::Ended(_) => (Class::Ended, false),
+            State::Open(opened) => match opened.connection.heed_interest() {
+                Interest::Nothing => {
+                    let remains = opened.connection.remains();
+                    self.replace_open(index, State::Ended(remains));
+                    (Class::Ended, false)
+                }
+                _ => {
+                    let settled =
+                        Self::settle_open(opened, index, &self.clock, &self.limits, &mut self.timers, &mut self.charged);
+                    self.next_due = self.next_due.min(opened.armed.unwrap_or(self.next_due));
+                    settled
+                }
+            },
+        };
+        self.file(index, class, touch, now);
+        self.file_hole(index, class, holding);
+    }
+
+    #[inline]
+    fn settle_open<X: Ports>(
+        opened: &mut Opened<C>,
+        index: u32,
+        clock: &PacketClock,
+        limits: &Limits,
+        timers: &mut BTreeSet<(Timestamp, u32)>,
+        charged: &mut usize,
+    ) -> (Class, bool)
+    where
+        C: Conversation<X>,
+    {
+        let connection = &opened.connection;
+        let wanted = connection.conversation().poll_timeout();
+        if wanted != opened.wanted {
+            opened.wanted = wanted;
+            opened.wanted_due = wanted.map(|deadline| clock.due(deadline));
+        }
+        let due = [opened.wanted_due, connection.hole_due(limits)].into_iter().flatten().min();
+        // One that comes too early is only looked at, so it need not be moved when the time-out is put off.
+        if let Some(due) = due
+            && opened.armed.is_none_or(|armed| due < armed)
+        {
+            if let Some(armed) = opened.armed.replace(due) {
+                timers.remove(&(armed, index));
+            }
+            timers.insert((due, index));
+        }
+        let timer = if opened.armed.is_some() { TIMER_MEMORY } else { 0 };
+        let charge = size_of::<Opened<C>>() + ALLOCATION_OVERHEAD + connection.memory() + timer;
+        if charge != opened.charged {
+            *charged = *charged - opened.charged + charge;
+            opened.charged = charge;
+        }
+        let class = if connection.has_payload() { Class::of(connection.conversation().value()) } else { Class::Silent };
+        (class, connection.is_holding())
+    }
+
+    /// Puts an entry at the end of the list of its class.
+    #[inline]
+    fn file(&mut self, index: u32, class: Class, touch: bool, now: Timestamp) {
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let old = entry.class;
+        if old == class && !touch {
+            return;
+        }
+        (entry.class, entry.touched) = (class, now);
+        if old == class && self.by_use[class as usize].ends_with(index) {
+            return;
+        }
+        self.by_use[old as usize].remove(&mut self.entries, index);
+        self.by_use[class as usize].push(&mut self.entries, index);
+        if old != class {
+            self.population[old as usize] -= 1;
+            self.population[class as usize] += 1;
+            self.next_due = self.next_due.min(now.plus(class.idle(&self.limits)));
+        }
+    }
+
+    #[inline]
+    fn file_hole(&mut self, index: u32, class: Class, holding: bool) {
+        let list = holding.then_some(if class == Class::Link { Holes::OfLinks } else { Holes::OfOthers });
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        if entry.holes == list {
+            return;
+        }
+        if let Some(old) = std::mem::replace(&mut entry.holes, list) {
+            self.by_hole[old as usize].remove(&mut self.entries, index);
+        }
+        if let Some(list) = list {
+            self.by_hole[list as usize].push(&mut self.entries, index);
+        }
+    }
+
+    /// Gives up, in order of worth, what is beyond the limits.
+    #[inline]
+    fn shed<X: Ports>(&mut self, cx: &mut X)
+    where
+        C: Conversation<X>,
+    {
+        while self.population[Class::HalfOpen as usize] > self.share {
+            self.stats.limits.count(Limit::HalfOpenFlows);
+            self.evict_first(Class::HalfOpen, cx);
+        }
+        while self.population[Class::Ended as usize] > self.share {
+            self.evict_first(Class::Ended, cx);
+        }
+        while self.memory() > self.limits.flow_memory {
+            if !self.shed_one(Class::Link, cx) {
+                return;
+            }
+        }
+    }
+
+    /// Gives up the least valuable thing, for the sake of something of the class `needy`.
+    #[cold]
+    fn shed_one<X: Ports>(&mut self, needy: Class, cx: &mut X) -> bool
+    where
+        C: Conversation<X>,
+    {
+        // What has ended is over with nothing lost.
+        if self.evict_first(Class::Ended, cx) {
+            return true;
+        }
+        self.stats.limits.count(Limit::FlowMemory);
+        let first_of = |table: &mut Self, classes: &[Class], cx: &mut X| {
+            classes.iter().any(|&class| table.evict_first(class, cx))
+        };
+        first_of(self, &[Class::HalfOpen, Class::Silent, Class::Unknown], cx)
+            || self.empty_first(Holes::OfOthers, cx)
+            || first_of(self, &[Class::Candidate, Class::Epmd, Class::Attempt], cx)
+            || self.empty_first(Holes::OfLinks, cx)
+            || (needy == Class::Link && self.evict_first(Class::Link, cx))
+    }
+
+    fn evict_first<X: Ports>(&mut self, class: Class, cx: &mut X) -> bool
+    where
+        C: Conversation<X>,
+    {
+        let Some(index) = self.by_use[class as usize].first() else { return false };
+        let at = self.timeout_at(index);
+        self.close(index, CloseReason::Evicted, &at, cx);
+        self.remove(index);
+        true
+    }
+
+    /// Delivers what the connection with the oldest hole has waiting.
+    fn empty_first<X: Ports>(&mut self, holes: Holes, cx: &mut X) -> bool
+    where
+        C: Conversation<X>,
+    {
+        let Some(index) = self.by_hole[holes as usize].first() else { return false };
+        let at = self.timeout_at(index);
+        self.flush(index, GapCause::Limit, &at, cx);
+        self.settle::<X>(index, false);
+        true
+    }
+
+    /// Delivers what waits behind a connection's holes, and ends it if that was all.
+    fn flush<X: Ports>(&mut self, index: u32, cause: GapCause, at: &At, cx: &mut X)
+    where
+        C: Conversation<X>,
+    {
+        let Self { entries, stats, limits, clock, .. } = self;
+        let Some(State::Open(opened)) = entries.get_mut(index).map(|entry| &mut entry.state) else { return };
+        let mut turn = Turn { at, now: clock.now(), limits, stats, cx };
+        opened.connection.flush(&mut turn, cause);
+        let verdict = opened.connection.verdict();
+        self.conclude(index, verdict, at, cx);
+    }
+
+    /// Forgets an entry altogether.
+    fn remove(&mut self, index: u32) {
+        self.file_hole(index, Class::Ended, false);
+        self.replace_open(index, State::Free);
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        entry.state = State::Free;
+        let (ends, class) = (entry.ends, entry.class);
+        self.by_use[class as usize].remove(&mut self.entries, index);
+        self.population[class as usize] -= 1;
+        self.free.push(&mut self.entries, index);
+        if let Ok(found) = self.index.find_entry(self.hasher.hash_one(ends), |&other| other == index) {
+            found.remove();
+        }
+    }
+
+    /// Processes up to `batch` time-outs that are due.
+    #[cold]
+    fn expire<X: Ports>(&mut self, batch: usize, cx: &mut X)
+    where
+        C: Conversation<X>,
+    {
+        let now = self.clock.now();
+        for _ in 0..batch {
+            if let Some(&(due, index)) = self.timers.first()
+                && due <= now
+            {
+                self.timers.pop_first();
+                self.fire(index, cx);
+            } else if let Some(index) = self.idle(now) {
+                let at = self.timeout_at(index);
+                let reason = self.reason_when_silent(index);
+                self.close(index, reason, &at, cx);
+                self.remove(index);
+            } else {
+                break;
+            }
+        }
+        self.next_due = self.earliest();
+    }
+
+    fn fire<X: Ports>(&mut self, index: u32, cx: &mut X)
+    where
+        C: Conversation<X>,
+    {
+        let at = self.timeout_at(index);
+        let Self { entries, stats, limits, clock, .. } = self;
+        let Some(State::Open(opened)) = entries.get_mut(index).map(|entry| &mut entry.state) else { return };
+        opened.armed = None;
+        let fires = opened.wanted_due.take_if(|due| *due <= clock.now()).is_some();
+        let time = if fires { at.time.max(opened.wanted.unwrap_or(at.time)) } else { at.time };
+        let at = At { time, ..at };
+        let mut turn = Turn { at: &at, now: clock.now(), limits, stats, cx };
+        let verdict = opened.connection.handle_timeout(&mut turn, fires);
+        self.conclude(index, verdict, &at, cx);
+        self.settle::<X>(index, false);
+    }
+
+    /// An entry that was silent for too long.
+    fn idle(&mut self, now: Timestamp) -> Option<u32> {
+        let limits = &self.limits;
+        let entries = &self.entries.0;
+        Class::ALL.into_iter().zip(&self.by_use).find_map(|(class, list)| {
+            let index = list.first()?;
+            let entry = entries.get(index as usize)?;
+            (entry.touched.plus(class.idle(limits)) <= now).then_some(index)
+        })
+    }
+
+    /// When the next thing is due.
+    fn earliest(&self) -> Timestamp {
+        let silent = Class::ALL.into_iter().zip(&self.by_use).filter_map(|(class, list)| {
+            let entry = self.entries.0.get(list.first()? as usize)?;
+            Some(entry.touched.plus(class.idle(&self.limits)))
+        });
+        let armed = self.timers.first().map(|&(due, _)| due);
+        silent.chain(armed).min().unwrap_or(Timestamp::from_nanos(i64::MAX))
+    }
+
+    fn reason_when_silent(&mut self, index: u32) -> CloseReason {
+        match self.entries.get_mut(index).map(|entry| &entry.state) {
+            Some(State::Open(opened)) => opened.connection.reason_when_silent(),
+            _ => CloseReason::Silent,
+        }
+    }
+
+    fn finish_entry<X: Ports>(&mut self, index: u32, cx: &mut X)
+    where
+        C: Conversation<X>,
+    {
+        let at = self.timeout_at(index);
+        self.flush(index, GapCause::Lost, &at, cx);
+        let patience = self.limits.handshake;
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let over = match &entry.state {
+            State::Open(opened) => opened.connection.is_ended_one_way(),
+            State::HalfOpen(half) => at.time.since(half.last_seen) >= patience,
+            State::Free | State::Ended(_) => false,
+        };
+        if over {
+            let reason = self.reason_when_silent(index);
+            self.close(index, reason, &at, cx);
+        }
+        self.settle::<X>(index, false);
+    }
+
+    /// The moment of something that no packet caused.
+    fn timeout_at(&self, index: u32) -> At {
+        let interface = match self.entries.0.get(index as usize).map(|entry| &entry.state) {
+            Some(State::Open(opened)) => opened.connection.facts().opening.at.interface,
+            Some(State::HalfOpen(half)) => half.at.interface,
+            _ => InterfaceId::default(),
+        };
+        At { time: self.clock.packet_time(), packet: PacketRef::default(), interface }
+    }
+}
+
+/// Whether a segment of no known connection begins one: it opens, or carries data. A lone acknowledgement, FIN or
+/// RST is the rest of one that is over.
+fn begins_connection(segment: &Segment<'_>) -> bool {
+    !segment.flags.has(TcpFlags::RST) && (segment.flags.has(TcpFlags::SYN) || segment.payload_len > 0)
+}

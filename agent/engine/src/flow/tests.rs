@@ -1,0 +1,1 @@
+//! Hostile and unusual TCP against the whole layer.
