@@ -239,10 +239,10 @@ impl Cluster {
 
     fn learn_registrations(&mut self, exchange: &EpmdExchange) {
         let ip = exchange.server.ip;
-        if let Some(node) = &exchange.node {
-            if matches!(exchange.request, EpmdRequest::Alive2 | EpmdRequest::PortPlease2) && !exchange.name.is_empty() {
-                remember(&mut self.registered, self.entries, (ip, node.port), &exchange.name);
-            }
+        let named =
+            matches!(exchange.request, EpmdRequest::Alive2 | EpmdRequest::PortPlease2) && !exchange.name.is_empty();
+        if let Some(node) = exchange.node.as_ref().filter(|_| named) {
+            remember(&mut self.registered, self.entries, (ip, node.port), &exchange.name);
         }
         for name in &exchange.names {
             remember(&mut self.registered, self.entries, (ip, name.port), &name.name);
@@ -282,7 +282,10 @@ fn reach_of(link: &Link) -> u8 {
         matches!(tls.outcome, TlsOutcome::Ok | TlsOutcome::Established | TlsOutcome::BadCookie | TlsOutcome::Unseen)
     });
     let clear_up = link.transport == Transport::Cleartext
-        && matches!(link.handshake.outcome, HandshakeOutcome::Ok | HandshakeOutcome::Unseen | HandshakeOutcome::BadCookie);
+        && matches!(
+            link.handshake.outcome,
+            HandshakeOutcome::Ok | HandshakeOutcome::Unseen | HandshakeOutcome::BadCookie
+        );
     match (tls_up || clear_up, link.closed) {
         (true, None) => 3,
         (true, Some(_)) => 2,

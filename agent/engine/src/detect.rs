@@ -4,14 +4,14 @@
 //! Detectors keep nothing about a connection that the [`Cluster`] or the [`Findings`] keep: most of them look at one
 //! event and say what is wrong with it, as often as they like; what counts as a repeat is decided in one place.
 
-mod certificates;
 mod capture_loss;
+mod certificates;
 mod cleartext;
 mod cookie_guessing;
 mod cookie_on_the_wire;
 mod epmd;
-pub mod exposure;
 mod exposed_link;
+pub mod exposure;
 mod findings;
 mod foreign;
 mod handshake_stalled;
@@ -31,7 +31,7 @@ mod tls_strength;
 mod weak_cookie;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use exposure::Exposure;
 pub use findings::{EVIDENCE, FindingStore, Findings, QUIET, Report, Seen, Span, UPDATE_INTERVAL, option, packet_text};

@@ -187,7 +187,7 @@ fn offer_of_tls(event: &Event, cluster: &Cluster, findings: &mut Findings<'_>) {
     let Some(parties) = Parties::of_event(event, cluster) else { return };
     let reason = format!("{parties}: TLS was offered to a distribution port that speaks in clear");
     let report = Report::new(&CLEARTEXT_ATTEMPT, &parties, reason).confidence(Confidence::Likely);
-    findings.raise(event, report.span(Span::OncePerLink).fact("the first octets are those of a TLS record"));
+    findings.raise(event, report.fact("the first octets are those of a TLS record"));
 }
 
 #[cfg(test)]
@@ -205,7 +205,10 @@ mod tests {
         bench.link(LinkChange::Handshake, &first);
         bench.link(LinkChange::Identified, &first);
         let alert = bench.only("cleartext-distribution");
-        assert_eq!((alert.severity, alert.count, alert.subject.as_str()), (Severity::High, 1, "web@host-a -> db@host-b"));
+        assert_eq!(
+            (alert.severity, alert.count, alert.subject.as_str()),
+            (Severity::High, 1, "web@host-a -> db@host-b")
+        );
         bench.close(&mut first);
         assert_eq!(bench.only("cleartext-distribution").status, AlertStatus::Resolved);
         bench.link(LinkChange::Handshake, &established("f2"));

@@ -14,7 +14,13 @@ use crate::time::Timestamp;
 
 pub(super) const FAMILY: Family = Family {
     rules: &[&BAD_COOKIE, &COOKIE_GUESSING, &COOKIE_GUESSED],
-    detector: |_| Box::new(CookieGuessing { failures: Memory::new(ENTRIES), peers: Memory::new(ENTRIES), judged: Memory::new(ENTRIES) }),
+    detector: |_| {
+        Box::new(CookieGuessing {
+            failures: Memory::new(ENTRIES),
+            peers: Memory::new(ENTRIES),
+            judged: Memory::new(ENTRIES),
+        })
+    },
 };
 
 static BAD_COOKIE: Rule = Rule {
@@ -141,7 +147,8 @@ impl CookieGuessing {
         let report = Report::new(&BAD_COOKIE, parties, reason).confidence(confidence).span(Span::OncePerLink);
         findings.raise(event, report.fact(how));
 
-        let threshold = usize::try_from(findings.option(&COOKIE_GUESSING, "threshold")).unwrap_or(usize::MAX).clamp(1, TIMES);
+        let threshold =
+            usize::try_from(findings.option(&COOKIE_GUESSING, "threshold")).unwrap_or(usize::MAX).clamp(1, TIMES);
         let seconds = findings.option(&COOKIE_GUESSING, "window_seconds");
         let window = Duration::from_secs(seconds);
         let guesses = self.peers.entry(peer, Guesses::default);
@@ -175,7 +182,10 @@ impl CookieGuessing {
         // Without names, nodes behind one address cannot be told apart.
         let confidence = if parties.from.name.is_some() { Confidence::Certain } else { Confidence::Possible };
         let report = Report::new(&COOKIE_GUESSED, parties, reason).confidence(confidence).span(Span::OncePerLink);
-        findings.raise(event, report.fact(format!("the last failure was at {}", guesses.last)).fact("the cookie check passed"));
+        findings.raise(
+            event,
+            report.fact(format!("the last failure was at {}", guesses.last)).fact("the cookie check passed"),
+        );
     }
 }
 

@@ -59,7 +59,13 @@ fn carries_cookie(activity: &Activity) -> bool {
         GenCall => activity.target.as_deref() == Some("auth"),
         RpcCall | RpcCast | RpcBlockCall | ErpcCall | ErpcCast | Spawn | SpawnLink | SpawnMonitor => {
             let mfa = activity.mfa.as_deref().unwrap_or_default();
-            let starts = ["erlang:get_cookie/", "erlang:set_cookie/", "auth:", "Elixir.Node:get_cookie/", "Elixir.Node:set_cookie/"];
+            let starts = [
+                "erlang:get_cookie/",
+                "erlang:set_cookie/",
+                "auth:",
+                "Elixir.Node:get_cookie/",
+                "Elixir.Node:set_cookie/",
+            ];
             starts.iter().any(|start| mfa.starts_with(start))
         }
         _ => false,

@@ -112,7 +112,8 @@ impl Epmd {
         if look.exposure == Exposure::Loopback {
             return;
         }
-        let threshold = usize::try_from(findings.option(&EPMD_ENUMERATION, "names")).unwrap_or(usize::MAX).clamp(1, NAMES);
+        let threshold =
+            usize::try_from(findings.option(&EPMD_ENUMERATION, "names")).unwrap_or(usize::MAX).clamp(1, NAMES);
         let window = Duration::from_secs(findings.option(&EPMD_ENUMERATION, "window_seconds"));
         let EpmdExchange { client, server, name, .. } = look.exchange;
         let asked = self.asked.entry((client.ip, server.ip), VecDeque::new);
@@ -260,7 +261,10 @@ mod tests {
         assert_eq!(bench.only("epmd-enumeration").severity, Severity::Low);
         bench.event(epmd(EpmdRequest::Dump, "10.77.0.1", "10.77.0.2", "", false, "none"));
         let alert = bench.only("epmd-enumeration");
-        assert_eq!((alert.severity, alert.count, alert.subject.as_str()), (Severity::High, 2, "10.77.0.1 -> 10.77.0.2"));
+        assert_eq!(
+            (alert.severity, alert.count, alert.subject.as_str()),
+            (Severity::High, 2, "10.77.0.1 -> 10.77.0.2")
+        );
 
         let mut bench = Bench::new(isolated());
         bench.event(epmd(EpmdRequest::Names, "10.88.0.9", "10.77.0.2", "", true, "db at 41000"));

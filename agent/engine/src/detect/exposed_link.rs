@@ -51,7 +51,10 @@ impl Detector for ExposedLink {
 
 /// The acceptor spoke distribution: an unanswered attempt shows no more than that somebody tried.
 pub(super) fn is_answered_distribution(link: &Link) -> bool {
-    is_up_in_clear(link) || is_up_in_tls(link) || link.handshake.acceptor_flags.is_some() || link.handshake.status.is_some()
+    is_up_in_clear(link)
+        || is_up_in_tls(link)
+        || link.handshake.acceptor_flags.is_some()
+        || link.handshake.status.is_some()
 }
 
 /// The interfaces in words.

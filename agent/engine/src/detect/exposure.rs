@@ -5,6 +5,9 @@ use std::net::IpAddr;
 use crate::model::Severity;
 use crate::policy::Policy;
 
+/// Names of the loopback interface: Linux, and the BSDs with macOS.
+const LOOPBACK: [&str; 2] = ["lo", "lo0"];
+
 /// How far the way of a connection is open to others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exposure {
@@ -26,11 +29,16 @@ impl Exposure {
     /// An address in an isolated network is not enough: when it is reached from an address outside, the way led
     /// through a router. So both addresses count, or the interfaces, all of them.
     #[must_use]
-    pub fn judge<'a>(policy: &Policy, interfaces: impl IntoIterator<Item = &'a str>, from: IpAddr, to: IpAddr) -> Self {
+    pub fn judge<'a, I>(policy: &Policy, interfaces: I, from: IpAddr, to: IpAddr) -> Self
+    where
+        I: IntoIterator<Item = &'a str>,
+        I::IntoIter: Clone,
+    {
         let (from, to) = (from.to_canonical(), to.to_canonical());
         let mut named = interfaces.into_iter().filter(|name| !name.is_empty() && *name != "any").peekable();
+        let on_loopback = named.peek().is_some() && named.clone().all(|name| LOOPBACK.contains(&name));
         // The kernel routes a host's own address over loopback, whatever interface the address belongs to.
-        if from == to || (from.is_loopback() && to.is_loopback()) {
+        if on_loopback || from == to || (from.is_loopback() && to.is_loopback()) {
             return Self::Loopback;
         }
         let Some(isolated) = &policy.isolated else {
@@ -104,6 +112,7 @@ mod tests {
         let policy = Policy::default();
         assert_eq!(judge(&policy, &[], "127.0.0.1", "127.0.0.1"), Exposure::Loopback);
         assert_eq!(judge(&policy, &["lo"], "10.0.0.1", "10.0.0.1"), Exposure::Loopback);
+        assert_eq!(judge(&policy, &["lo"], "10.0.0.1", "10.1.0.1"), Exposure::Loopback, "two addresses of one host");
         assert_eq!(judge(&policy, &["eth0"], "10.0.0.1", "10.0.0.2"), Exposure::Private);
         assert_eq!(judge(&policy, &["eth0"], "fd00::1", "fe80::2"), Exposure::Private);
         assert_eq!(judge(&policy, &["eth0"], "10.0.0.1", "192.0.3.9"), Exposure::Public);
@@ -116,7 +125,11 @@ mod tests {
         let policy = policy_with_isolated(&["cluster0"], &["10.77.0.0/24"]);
         assert_eq!(judge(&policy, &["any"], "10.77.0.1", "10.77.0.2"), Exposure::Isolated);
         assert_eq!(judge(&policy, &["any"], "10.88.0.50", "10.88.0.1"), Exposure::Declared);
-        assert_eq!(judge(&policy, &["eth0"], "10.88.0.50", "10.77.0.2"), Exposure::Declared, "it came through a router");
+        assert_eq!(
+            judge(&policy, &["eth0"], "10.88.0.50", "10.77.0.2"),
+            Exposure::Declared,
+            "it came through a router"
+        );
         assert_eq!(judge(&policy, &["cluster0"], "10.88.0.50", "10.77.0.2"), Exposure::Isolated);
         assert_eq!(judge(&policy, &["cluster0", "eth1"], "10.88.0.50", "10.77.0.2"), Exposure::Declared);
         assert_eq!(judge(&policy, &["eth0"], "::ffff:10.77.0.1", "10.77.0.2"), Exposure::Isolated);
@@ -126,7 +139,9 @@ mod tests {
     #[test]
     fn public_is_what_the_internet_can_reach() {
         assert!(is_public(ip("8.8.8.8")) && is_public(ip("2001:db8::1")));
-        for address in ["10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.0.1", "100.64.0.1", "fd12::1", "fe80::1", "::1"] {
+        for address in
+            ["10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.0.1", "100.64.0.1", "fd12::1", "fe80::1", "::1"]
+        {
             assert!(!is_public(ip(address)), "{address}");
         }
     }

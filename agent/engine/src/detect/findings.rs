@@ -356,7 +356,8 @@ impl FindingStore {
     /// All findings in their last state: the worst first, then the oldest.
     #[must_use]
     pub fn alerts(&self) -> Vec<Alert> {
-        let mut alerts: Vec<Alert> = self.findings.values().filter(|finding| !finding.superseded).map(last_state).collect();
+        let mut alerts: Vec<Alert> =
+            self.findings.values().filter(|finding| !finding.superseded).map(last_state).collect();
         alerts.sort_by(|a, b| {
             let key = |alert: &'_ Alert| (std::cmp::Reverse(alert.severity), alert.first_seen);
             key(a).cmp(&key(b)).then_with(|| (&a.rule_id, &a.fingerprint).cmp(&(&b.rule_id, &b.fingerprint)))
@@ -507,9 +508,8 @@ impl FindingStore {
     /// Whether there is room for one more of this rule; makes some by giving up what is resolved.
     fn has_room(&mut self, rule: &'static str) -> bool {
         let share = (self.limit / RULE_SHARE).max(1);
-        let fits = |store: &Self| {
-            store.findings.len() < store.limit && store.per_rule.get(rule).copied().unwrap_or(0) < share
-        };
+        let fits =
+            |store: &Self| store.findings.len() < store.limit && store.per_rule.get(rule).copied().unwrap_or(0) < share;
         if fits(self) {
             return true;
         }
@@ -517,8 +517,12 @@ impl FindingStore {
         if !worth_a_sweep {
             return false;
         }
-        let gone: Vec<u64> =
-            self.findings.iter().filter(|(_, finding)| finding.resolved && !finding.queued).map(|(&id, _)| id).collect();
+        let gone: Vec<u64> = self
+            .findings
+            .iter()
+            .filter(|(_, finding)| finding.resolved && !finding.queued)
+            .map(|(&id, _)| id)
+            .collect();
         let count = self.limits_reached.entry("findings").or_default();
         *count = count.saturating_add(gone.len() as u64);
         for id in gone {

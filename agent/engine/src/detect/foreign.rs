@@ -1,12 +1,11 @@
 //! Other protocols on the ports of EPMD and distribution: `not-distribution` and `not-epmd`.
 
-use super::{Detector, Family, Findings, Parties, Report, Rule, Span, group};
+use super::{Detector, Family, Findings, Parties, Report, Rule, group};
 use crate::cluster::Cluster;
 use crate::event::{Event, EventBody, Expected};
 use crate::model::Severity;
 
-pub(super) const FAMILY: Family =
-    Family { rules: &[&NOT_DISTRIBUTION, &NOT_EPMD], detector: |_| Box::new(Foreign) };
+pub(super) const FAMILY: Family = Family { rules: &[&NOT_DISTRIBUTION, &NOT_EPMD], detector: |_| Box::new(Foreign) };
 
 static NOT_DISTRIBUTION: Rule = Rule {
     id: "not-distribution",
@@ -51,8 +50,9 @@ impl Detector for Foreign {
         let Some(parties) = Parties::of_event(event, cluster) else { return };
         let (from, to) = (flow.initiator.ip(), flow.acceptor);
         let reason = format!("{from} sent {looks_like} to {to}, a port known for {known_for}");
-        let report = Report::new(rule, &parties, reason).key(format!("{from} -> {to}")).subject(format!("{from} -> {to}"));
-        findings.raise(event, report.span(Span::OncePerLink).fact(format!("looks like: {looks_like}")));
+        let report =
+            Report::new(rule, &parties, reason).key(format!("{from} -> {to}")).subject(format!("{from} -> {to}"));
+        findings.raise(event, report.fact(format!("looks like: {looks_like}")));
     }
 }
 

@@ -57,7 +57,8 @@ impl Detector for HandshakeStalled {
         if *change == LinkChange::Closed {
             self.forget(&link.flow_id);
             let took = link.last_seen.max(event.time).since(link.opened);
-            let left = link.handshake.acceptor_flags.is_some() && link.handshake.outcome == HandshakeOutcome::Incomplete;
+            let left =
+                link.handshake.acceptor_flags.is_some() && link.handshake.outcome == HandshakeOutcome::Incomplete;
             // A node closes what it has waited for itself, so the end comes about when patience does.
             if is_unfinished(link) && (left || took >= self.patience / 2) {
                 stalled(event, link, took, cluster, findings);
@@ -78,7 +79,9 @@ impl Detector for HandshakeStalled {
             }
             self.due.pop_first();
             let Some(open) = self.open.remove(&id) else { continue };
-            let Some(link) = cluster.link(&id).filter(|link| link.closed.is_none() && is_unfinished(link)) else { continue };
+            let Some(link) = cluster.link(&id).filter(|link| link.closed.is_none() && is_unfinished(link)) else {
+                continue;
+            };
             let seen = Seen { time, packet: PacketRef::default(), flow: Some(&open.flow) };
             stalled(seen, link, time.since(link.opened), cluster, findings);
         }
@@ -91,10 +94,9 @@ impl Detector for HandshakeStalled {
 
 impl HandshakeStalled {
     fn remember(&mut self, link: &Link, flow: &Arc<FlowInfo>) {
-        if self.order.len() >= ENTRIES {
-            if let Some(oldest) = self.order.pop_front() {
-                self.forget(&oldest);
-            }
+        let full = self.order.len() >= ENTRIES;
+        if let Some(oldest) = full.then(|| self.order.pop_front()).flatten() {
+            self.forget(&oldest);
         }
         let due = link.opened.plus(self.patience);
         self.open.insert(link.flow_id.clone(), Open { flow: Arc::clone(flow), due });

@@ -50,7 +50,8 @@ impl Detector for KnownScanner {
 pub(super) fn tool_of(link: &Link) -> Option<(&'static str, &'static str)> {
     let name = link.initiator.node.as_deref().unwrap_or_default();
     let handshake = &link.handshake;
-    let old_flags = handshake.version == Some(5) && handshake.initiator_flags.is_some_and(|flags| TOOL_FLAGS.contains(&flags));
+    let old_flags =
+        handshake.version == Some(5) && handshake.initiator_flags.is_some_and(|flags| TOOL_FLAGS.contains(&flags));
     if name == "nm@p" {
         return Some(("nmap", "the node name nm@p"));
     }

@@ -63,10 +63,8 @@ struct Membership;
 impl Detector for Membership {
     fn handle_event(&mut self, event: &Event, cluster: &Cluster, findings: &mut Findings<'_>) {
         match &event.body {
-            EventBody::Link { change, link } if *change != LinkChange::Closed => {
-                if is_answered_distribution(link) {
-                    judge_link(event, link, &Parties::of_link(link, cluster), findings);
-                }
+            EventBody::Link { change, link } if *change != LinkChange::Closed && is_answered_distribution(link) => {
+                judge_link(event, link, &Parties::of_link(link, cluster), findings);
             }
             EventBody::Epmd(exchange) if exchange.accepted && exchange.node.is_some() => {
                 let mut parties = Parties::of_epmd(exchange, event);
@@ -167,14 +165,17 @@ fn in_words(cluster: &policy::Cluster) -> String {
 
 fn standalone(event: &Event, parties: &Parties, what: &str, span: Span, findings: &mut Findings<'_>) {
     let declared = &findings.policy.standalone;
-    let named = [&parties.from, &parties.to].into_iter().find(|party| party.name.as_ref().is_some_and(|name| declared.matches(name)));
+    let named = [&parties.from, &parties.to]
+        .into_iter()
+        .find(|party| party.name.as_ref().is_some_and(|name| declared.matches(name)));
     let Some(party) = named else { return };
     let interfaces = parties.interfaces.iter().map(String::as_str);
     if Exposure::judge(findings.policy, interfaces, parties.from.ip, parties.to.ip) == Exposure::Loopback {
         return;
     }
     let reason = format!("{party} is declared standalone, but {what} off loopback ({parties})");
-    let report = Report::new(&STANDALONE_EXPOSED, parties, reason).key(party.key()).subject(format!("{party} ({parties})"));
+    let report =
+        Report::new(&STANDALONE_EXPOSED, parties, reason).key(party.key()).subject(format!("{party} ({parties})"));
     findings.raise(event, report.span(span).fact(format!("{what}: {} -> {}", parties.from.ip, parties.to.ip)));
 }
 

@@ -59,7 +59,9 @@ struct NodeIdentity {
 
 impl Detector for NodeIdentity {
     fn handle_event(&mut self, event: &Event, cluster: &Cluster, findings: &mut Findings<'_>) {
-        let EventBody::Link { change: LinkChange::Handshake | LinkChange::Identified, link } = &event.body else { return };
+        let EventBody::Link { change: LinkChange::Handshake | LinkChange::Identified, link } = &event.body else {
+            return;
+        };
         if !is_up_in_clear(link) || link.handshake.outcome != HandshakeOutcome::Ok {
             return;
         }
@@ -89,7 +91,9 @@ impl NodeIdentity {
         };
         // Dynamic names count their creation up with each connection, and C nodes make one from the time.
         let counts_lives = flags.is_some_and(|flags| Flag::DIST_HDR_ATOM_CACHE.is_in(flags)) && !party.dynamic;
-        let (Some(name), Some(creation), true) = (&party.name, creation.filter(|&c| c != 0), counts_lives) else { return };
+        let (Some(name), Some(creation), true) = (&party.name, creation.filter(|&c| c != 0), counts_lives) else {
+            return;
+        };
         let now = Life { creation, ip: party.ip, port: party.port, flow: link.flow_id.clone() };
         let Some(before) = self.lives.remove(name) else {
             self.lives.entry(name.clone(), || now);
@@ -129,7 +133,10 @@ impl NodeIdentity {
             if other != peer || *flow == link.flow_id || !is_open {
                 continue;
             }
-            let reason = format!("{} stands for both {own} and {peer}: it forwards the connection, or sits in its middle", party.ip);
+            let reason = format!(
+                "{} stands for both {own} and {peer}: it forwards the connection, or sits in its middle",
+                party.ip
+            );
             let report = Report::new(&NODE_NAME_CONFLICT, parties, reason.clone())
                 .key(format!("relay {}", party.ip))
                 .subject(format!("{} ({parties})", party.ip))
@@ -156,7 +163,9 @@ fn moved(
     let registered = cluster.is_registered(ip, alive_of(name));
     let (reason, confidence) = match (at_once, registered) {
         (true, _) => (format!("{name} is claimed from {} and from {ip} at once", before.ip), Confidence::Certain),
-        (false, false) => (format!("{name} moved from {} to {ip} without an EPMD registration", before.ip), Confidence::Possible),
+        (false, false) => {
+            (format!("{name} moved from {} to {ip} without an EPMD registration", before.ip), Confidence::Possible)
+        }
         (false, true) => return,
     };
     let report = Report::new(&NODE_NAME_CONFLICT, parties, reason)

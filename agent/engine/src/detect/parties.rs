@@ -183,7 +183,8 @@ pub(super) fn is_tool_name(name: &str) -> bool {
 /// The name without what changes from call to call: runs of digits in names that tools make up, and of C nodes (`c17`).
 fn stable_name(name: &str) -> String {
     let alive = alive_of(name);
-    let numbered_c_node = alive.strip_prefix('c').is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
+    let numbered_c_node =
+        alive.strip_prefix('c').is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()));
     if !is_tool_name(name) && !numbered_c_node {
         return name.to_owned();
     }

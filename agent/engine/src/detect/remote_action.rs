@@ -148,7 +148,8 @@ fn shell_severity(parties: &Parties, findings: &Findings<'_>) -> Severity {
     let interfaces = || parties.interfaces.iter().map(String::as_str);
     let tunnels = &findings.policy.tunnels;
     let exposure = Exposure::judge(findings.policy, interfaces(), parties.from.ip, parties.to.ip);
-    let tunnelled = tunnels.contains_address(parties.from.ip) || interfaces().any(|name| tunnels.contains_interface(name));
+    let tunnelled =
+        tunnels.contains_address(parties.from.ip) || interfaces().any(|name| tunnels.contains_interface(name));
     if exposure == Exposure::Loopback || tunnelled { Severity::Medium } else { REMOTE_SHELL.severity }
 }
 
@@ -263,7 +264,8 @@ mod tests {
             (ActivityKind::IoRequest, "file:read_file/1"),
         ] {
             let bench = called(kind, mfa);
-            let raised: Vec<_> = bench.alerts().into_iter().filter(|alert| alert.rule_id.starts_with("remote-")).collect();
+            let raised: Vec<_> =
+                bench.alerts().into_iter().filter(|alert| alert.rule_id.starts_with("remote-")).collect();
             assert!(raised.is_empty(), "{mfa}: {raised:#?}");
         }
         let mut bench = bench(Policy::default());
@@ -323,7 +325,11 @@ mod tests {
         watching.activity(activity(ActivityKind::RpcCall, Some("mnesia:info/0"), None));
         assert_eq!((watching.only("remote-call").count, watching.only("remote-call").severity), (1, Severity::Info));
 
-        let allow = |nodes: &[&str], from: &str| Allow { nodes: patterns(nodes), from: vec![from.parse().unwrap()], ..Allow::default() };
+        let allow = |nodes: &[&str], from: &str| Allow {
+            nodes: patterns(nodes),
+            from: vec![from.parse().unwrap()],
+            ..Allow::default()
+        };
         let with = |allow| settings("remote-command", RuleSettings { allow: vec![allow], ..RuleSettings::default() });
         let run = |policy| {
             let mut bench = bench(policy);

@@ -30,7 +30,9 @@ impl Detector for StreamTampering {
         let Some(parties) = Parties::of_event(event, cluster) else { return };
         let (from, to) = if *from_initiator { (&parties.from, &parties.to) } else { (&parties.to, &parties.from) };
         let (how, confidence) = match what {
-            Tampering::ConflictingRetransmission => ("a retransmission differs from the first copy", Confidence::Certain),
+            Tampering::ConflictingRetransmission => {
+                ("a retransmission differs from the first copy", Confidence::Certain)
+            }
             Tampering::OutsideWindow => ("data lies far outside of the receiver's window", Confidence::Likely),
         };
         let reason = format!("somebody writes into the stream from {from} to {to}: {how}");

@@ -45,7 +45,13 @@ pub(crate) fn rule_option(rule: &str, name: &str, value: u64) -> Policy {
     settings(rule, RuleSettings { options, ..RuleSettings::default() })
 }
 
-pub(crate) fn cluster(name: &str, tier: Option<&str>, nodes: &[&str], nets: &[&str], links_to: &[&str]) -> policy::Cluster {
+pub(crate) fn cluster(
+    name: &str,
+    tier: Option<&str>,
+    nodes: &[&str],
+    nets: &[&str],
+    links_to: &[&str],
+) -> policy::Cluster {
     policy::Cluster {
         name: name.to_owned(),
         tier: tier.map(str::to_owned),
@@ -57,7 +63,8 @@ pub(crate) fn cluster(name: &str, tier: Option<&str>, nodes: &[&str], nets: &[&s
 
 /// A link of which nothing is known but its ends.
 pub(crate) fn link(flow: &str, from: (&str, Option<&str>), to: (&str, Option<&str>)) -> Link {
-    let end = |(address, node): (&str, Option<&str>), port| End { node: node.map(str::to_owned), ip: ip(address), port };
+    let end =
+        |(address, node): (&str, Option<&str>), port| End { node: node.map(str::to_owned), ip: ip(address), port };
     Link {
         flow_id: flow.to_owned(),
         initiator: end(from, 50000),
@@ -130,7 +137,14 @@ pub(crate) fn event(body: EventBody, flow: Option<Arc<FlowInfo>>) -> Event {
     Event { time: at(0), packet: PacketRef { capture: 0, number: 7 }, flow, body }
 }
 
-pub(crate) fn epmd(request: EpmdRequest, client: &str, server: &str, name: &str, accepted: bool, result: &str) -> Event {
+pub(crate) fn epmd(
+    request: EpmdRequest,
+    client: &str,
+    server: &str,
+    name: &str,
+    accepted: bool,
+    result: &str,
+) -> Event {
     let exchange = EpmdExchange {
         timestamp: at(0),
         client: Endpoint { ip: ip(client), port: 50001 },

@@ -1,0 +1,181 @@
+//! The life of a finding: new, update, resolved; and what bounds it.
+
+use super::super::Judge;
+use super::super::testing::{Bench, at, bad_cookie, established, ip, link};
+use super::*;
+use crate::event::{EventBody, LinkChange, Tampering};
+use crate::model::Transport;
+
+fn tamper(bench: &mut Bench) {
+    let what = Tampering::ConflictingRetransmission;
+    bench.on_flow(EventBody::Tampering { what, from_initiator: true, offset: 0, bytes: 1 });
+}
+
+fn changes(judge: &mut Judge) -> Vec<(String, AlertStatus, u64)> {
+    std::iter::from_fn(|| judge.poll_alert()).map(|alert| (alert.rule_id, alert.status, alert.count)).collect()
+}
+
+fn tampering(bench: &mut Bench) -> Vec<(AlertStatus, u64)> {
+    let changes = changes(&mut bench.judge).into_iter();
+    changes.filter(|(rule, ..)| rule == "stream-tampering").map(|(_, status, count)| (status, count)).collect()
+}
+
+#[test]
+fn repeats_come_out_at_most_once_per_interval_and_silence_ends_it() {
+    let mut bench = Bench::new(Policy::default());
+    tamper(&mut bench);
+    assert_eq!(tampering(&mut bench), [(AlertStatus::New, 1)]);
+    for _ in 0..10 {
+        bench.now += 1;
+        tamper(&mut bench);
+        assert_eq!(tampering(&mut bench), []);
+    }
+    bench.wait(Duration::from_secs(49));
+    assert_eq!(tampering(&mut bench), []);
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(tampering(&mut bench), [(AlertStatus::Update, 11)]);
+    bench.wait(Duration::from_secs(100));
+    assert_eq!(tampering(&mut bench), [], "nothing new, no update");
+    tamper(&mut bench);
+    assert_eq!(tampering(&mut bench), [(AlertStatus::Update, 12)], "the interval is over already");
+    bench.wait(QUIET);
+    assert_eq!(tampering(&mut bench), [(AlertStatus::Resolved, 12)]);
+    tamper(&mut bench);
+    assert_eq!(tampering(&mut bench), [(AlertStatus::New, 13)], "it came back");
+    assert_eq!(bench.judge.findings().poll_timeout(), Some(at(bench.now).plus(QUIET)));
+}
+
+#[test]
+fn the_interval_is_an_argument() {
+    let mut bench = Bench::new(Policy::default());
+    bench.judge = Judge::with_interval(&Policy::default(), Duration::from_secs(1));
+    tamper(&mut bench);
+    bench.now += 1;
+    tamper(&mut bench);
+    assert_eq!(tampering(&mut bench), [(AlertStatus::New, 2)], "what was not asked for comes out once");
+    bench.now += 1;
+    tamper(&mut bench);
+    assert_eq!(tampering(&mut bench), [(AlertStatus::Update, 3)]);
+}
+
+#[test]
+fn a_condition_ends_with_the_last_link_that_has_it() {
+    let mut bench = Bench::new(Policy::default());
+    let (mut first, mut second) = (established("f1"), established("f2"));
+    bench.link(LinkChange::Handshake, &first);
+    bench.link(LinkChange::Handshake, &second);
+    bench.close(&mut first);
+    assert_eq!(bench.only("cleartext-distribution").status, AlertStatus::Update);
+    bench.wait(QUIET);
+    assert_eq!(bench.only("cleartext-distribution").status, AlertStatus::Update, "it lasts, however quiet");
+    bench.close(&mut second);
+    let alert = bench.only("cleartext-distribution");
+    assert_eq!((alert.status, alert.count), (AlertStatus::Resolved, 2));
+}
+
+#[test]
+fn an_update_that_was_held_back_comes_out_at_the_end() {
+    let mut bench = Bench::new(Policy::default());
+    tamper(&mut bench);
+    tampering(&mut bench);
+    tamper(&mut bench);
+    assert_eq!(tampering(&mut bench), []);
+    bench.judge.finish(at(1), &bench.cluster);
+    assert_eq!(tampering(&mut bench), [(AlertStatus::Update, 2)]);
+}
+
+#[test]
+fn a_worse_severity_comes_out_at_once() {
+    let mut bench = Bench::new(Policy::default());
+    bench.link(LinkChange::Handshake, &bad_cookie("f1"));
+    assert!(changes(&mut bench.judge).contains(&("cleartext-distribution".into(), AlertStatus::New, 1)));
+    bench.link(LinkChange::Handshake, &established("f2"));
+    assert!(changes(&mut bench.judge).contains(&("cleartext-distribution".into(), AlertStatus::Update, 2)));
+    assert_eq!(bench.only("cleartext-distribution").severity, Severity::High);
+}
+
+#[test]
+fn the_first_and_the_last_facts_are_kept_with_their_packets() {
+    let mut bench = Bench::new(Policy::default());
+    for _ in 0..100 {
+        tamper(&mut bench);
+    }
+    let evidence = bench.only("stream-tampering").evidence;
+    assert_eq!(evidence.len(), EVIDENCE);
+    let packet = |place: usize| evidence[place].packet.as_deref().unwrap();
+    assert_eq!((packet(0), packet(9), packet(10), packet(19)), ("1", "10", "91", "100"));
+    assert_eq!(packet_text(PacketRef { capture: 2, number: 5 }).as_deref(), Some("2:5"));
+    assert_eq!(packet_text(PacketRef::default()), None);
+}
+
+#[test]
+fn the_same_condition_has_the_same_fingerprint_after_a_restart_and_another_has_another() {
+    let fingerprint = |name: &str| {
+        let mut bench = Bench::new(Policy::default());
+        let mut link = established("f1");
+        link.initiator.node = Some(name.into());
+        link.initiator.port = 1000 + u16::try_from(name.len()).unwrap();
+        bench.link(LinkChange::Handshake, &link);
+        bench.only("cleartext-distribution").fingerprint
+    };
+    assert_eq!(fingerprint("web@host-a"), fingerprint("web@host-a"));
+    assert_ne!(fingerprint("web@host-a"), fingerprint("web2@host-a"));
+    assert_eq!(
+        fingerprint("web@host-a"),
+        "26751a589f091b14",
+        "a change of it breaks every silence that an operator has set"
+    );
+}
+
+#[test]
+fn findings_are_bounded_and_one_rule_cannot_take_the_place_of_the_others() {
+    let limits = Limits { findings: 40, ..Limits::default() };
+    let mut bench = Bench::new(Policy { limits, ..Policy::default() });
+    for number in 0..200_u8 {
+        let mut attempt = link(&format!("f{number}"), ("10.77.0.1", None), ("10.77.0.2", None));
+        attempt.initiator.ip = ip(&format!("10.77.1.{number}"));
+        attempt.transport = Transport::Unknown;
+        let body = EventBody::Foreign { expected: crate::event::Expected::Epmd, looks_like: "HTTP" };
+        bench.event(super::super::testing::event(body, Some(super::super::testing::flow_of(&attempt))));
+    }
+    assert_eq!(bench.alerts().len(), 40 / RULE_SHARE);
+    assert_eq!(bench.judge.findings().limits_reached()["findings"], 190);
+    bench.link(LinkChange::Handshake, &established("last"));
+    bench.only("cleartext-distribution");
+}
+
+#[test]
+fn resolved_findings_make_room_for_new_ones() {
+    let limits = Limits { findings: 40, ..Limits::default() };
+    let mut bench = Bench::new(Policy { limits, ..Policy::default() });
+    for number in 0..100 {
+        let mut link = established(&format!("f{number}"));
+        link.initiator.node = Some(format!("web{number}@host-a"));
+        bench.link(LinkChange::Handshake, &link);
+        bench.close(&mut link);
+        changes(&mut bench.judge);
+    }
+    let alerts = bench.alerts();
+    assert!(alerts.len() <= 40);
+    assert!(alerts.iter().any(|alert| alert.subject.starts_with("web99@")));
+    assert!(bench.judge.findings().limits_reached()["findings"] > 0);
+}
+
+#[test]
+fn the_same_events_give_the_same_alerts_in_the_same_order() {
+    let run = || {
+        let mut bench = Bench::new(Policy::default());
+        for number in 0..20 {
+            let mut link = if number % 3 == 0 { bad_cookie("x") } else { established("x") };
+            link.flow_id = format!("f{number}");
+            link.initiator.node = Some(format!("web{}@host-a", number % 7));
+            bench.link(LinkChange::Handshake, &link);
+            bench.now += 1;
+        }
+        bench.alerts()
+    };
+    let alerts = run();
+    assert_eq!(alerts, run());
+    assert!(alerts.windows(2).all(|pair| pair[0].severity >= pair[1].severity));
+    assert!(alerts.len() > 10);
+}
