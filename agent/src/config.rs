@@ -58,6 +58,7 @@ pub fn load(path: Option<&Path>) -> Result<Loaded, ConfigErrors> {
     let unreadable = |error: io::Error| {
         let advice = match error.kind() {
             io::ErrorKind::NotFound => "`distwatch config example` prints a file to begin with",
+            io::ErrorKind::FileTooLarge => "it is hardly a policy; name another file",
             _ => "name a file that this user may read",
         };
         ConfigErrors::whole(path, format!("it cannot be read: {error}"), Some(advice.to_owned()))

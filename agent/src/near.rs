@@ -13,9 +13,15 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(&written, &plain(candidate)), candidate))
-        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 4)
+        .filter(|(distance, candidate)| *distance <= slips(candidate))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// How many slips a name may have in it and still be recognised. In a number each digit counts, and a name of one or
+/// two letters is near to everything.
+fn slips(name: &str) -> usize {
+    if name.len() < 3 || name.contains(|it: char| it.is_ascii_digit()) { 0 } else { (name.len() / 4).max(1) }
 }
 
 /// A name without what is most often mistaken in it: case, and which dash it has.
@@ -38,6 +44,8 @@ mod tests {
     #[test]
     fn a_word_unlike_any_finds_none() {
         assert_eq!(nearest("colour", ["isolated", "tunnels"]), None);
+        assert_eq!(nearest("1.4", ["1.2", "1.3"]), None);
+        assert_eq!(nearest("bb", ["b"]), None);
         assert_eq!(nearest(&"isolated".repeat(100), ["isolated"]), None);
     }
 }

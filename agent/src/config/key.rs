@@ -98,7 +98,10 @@ pub(super) fn show_table<T>(keys: &[Key<T>], target: &T, out: &mut String) {
 /// Writes these keys as a person would want to find them in a new file: commented out, each with its help.
 pub(super) fn example_table<T: Default>(keys: &[Key<T>], out: &mut String) {
     let default = T::default();
-    for key in keys {
+    for (number, key) in keys.iter().enumerate() {
+        if number > 0 {
+            out.push('\n');
+        }
         comment(key.help, out);
         let value = (key.write)(&default);
         let _ = match (key.example, value) {

@@ -128,7 +128,7 @@ fn check_links(list: &[Item<'_>], clusters: &[Cluster], checker: &mut Checker<'_
         .collect();
     for item in list {
         let Some(DeValue::Array(links)) = item.get_ref().get("links_to").map(|links| links.get_ref()) else { continue };
-        for link in links.iter() {
+        for link in links {
             let Some(name) = link.get_ref().as_str().filter(|name| !name.trim().is_empty()) else { continue };
             if known.contains(name) || checker.mistakes.is_full() {
                 continue;

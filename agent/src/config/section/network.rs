@@ -14,10 +14,9 @@ pub(super) const SECTION: Plain = Plain {
             "isolated",
             Maybe<PlaceList>,
             Config.policy.isolated,
-            "The networks that only members of the cluster reach: distribution and EPMD may be there. Once it is \
-             set, it is the whole truth: loopback too is isolated only if it is in the list."
+            "Where only members of the cluster can be: distribution and EPMD may be there, and on loopback always."
         )
-        .example(r#"["lo", "127.0.0.0/8", "::1", "cluster0", "10.77.0.0/24"]"#)
+        .example(r#"["cluster0", "10.77.0.0/24"]"#)
         .unset("loopback only; private addresses lower an exposure by one step"),
         key!(
             "tunnels",

@@ -145,11 +145,14 @@ impl Section for Rules {
             if !is_shown && rule.options.is_empty() {
                 continue;
             }
-            let _ = writeln!(out, "#[rules.{}]", rule.id);
+            let _ = writeln!(out, "\n#[rules.{}]", rule.id);
             if is_shown {
                 example_table(KEYS, out);
             }
-            for option in rule.options {
+            for (number, option) in rule.options.iter().enumerate() {
+                if is_shown || number > 0 {
+                    out.push('\n');
+                }
                 comment(option.help, out);
                 let _ = writeln!(out, "#{} = {}", option.name, option.default);
             }
