@@ -100,12 +100,7 @@ impl<C> Connection<C> {
 
     /// Takes in a segment that `side` sent.
     #[inline]
-    pub(super) fn handle_segment<X>(
-        &mut self,
-        turn: &mut Turn<'_, X>,
-        side: Side,
-        segment: &Segment<'_>,
-    ) -> Verdict
+    pub(super) fn handle_segment<X>(&mut self, turn: &mut Turn<'_, X>, side: Side, segment: &Segment<'_>) -> Verdict
     where
         C: Conversation<X>,
     {
@@ -326,7 +321,10 @@ impl<C> Connection<C> {
         if side != syn.side {
             return flags.has(TcpFlags::SYN | TcpFlags::ACK) && segment.acknowledgement == first;
         }
-        !flags.has(TcpFlags::SYN) && flags.has(TcpFlags::ACK) && segment.sequence == first && !self.is_current(side, segment)
+        !flags.has(TcpFlags::SYN)
+            && flags.has(TcpFlags::ACK)
+            && segment.sequence == first
+            && !self.is_current(side, segment)
     }
 
     /// Whether the segment is about where its direction is.
@@ -359,9 +357,7 @@ impl<C> Connection<C> {
         let other = &self.directions[side.other().index()];
         let (lowest, highest) = other.receiver();
         let offset = other.offset(segment.acknowledgement);
-        !segment.flags.has(TcpFlags::ACK)
-            || !other.is_started()
-            || (lowest..=highest + RESET_WINDOW).contains(&offset)
+        !segment.flags.has(TcpFlags::ACK) || !other.is_started() || (lowest..=highest + RESET_WINDOW).contains(&offset)
     }
 
     fn handle_fin<X>(&mut self, turn: &mut Turn<'_, X>, side: Side, sequence: u32)
@@ -440,15 +436,15 @@ impl<C> Connection<C> {
             self.first_fin = None;
             return Verdict::Open;
         }
-        if self.directions.iter().all(Direction::is_finished) { Verdict::Closed(closed_by(first)) } else { Verdict::Open }
+        if self.directions.iter().all(Direction::is_finished) {
+            Verdict::Closed(closed_by(first))
+        } else {
+            Verdict::Open
+        }
     }
 
     #[inline]
-    fn split<'a, 'b, X>(
-        &'a mut self,
-        turn: &'a mut Turn<'b, X>,
-        side: Side,
-    ) -> (&'a mut Direction, Delivery<'a, C, X>)
+    fn split<'a, 'b, X>(&'a mut self, turn: &'a mut Turn<'b, X>, side: Side) -> (&'a mut Direction, Delivery<'a, C, X>)
     where
         'b: 'a,
     {

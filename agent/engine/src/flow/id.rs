@@ -14,7 +14,8 @@ impl FlowId {
     /// Of the connection between these two that was opened then.
     #[must_use]
     pub fn new(one: SocketAddr, other: SocketAddr, opened: Timestamp) -> Self {
-        let (low, high) = if (one.ip(), one.port()) <= (other.ip(), other.port()) { (one, other) } else { (other, one) };
+        let (low, high) =
+            if (one.ip(), one.port()) <= (other.ip(), other.port()) { (one, other) } else { (other, one) };
         let mut hash = SipHash::new();
         for end in [low, high] {
             match end.ip() {

@@ -242,7 +242,14 @@ impl Direction {
 
     /// Takes in the octets of a segment.
     #[inline]
-    pub(super) fn receive<U: Upward>(&mut self, sequence: u32, len: u32, data: &[u8], context: &Context<'_>, up: &mut U) {
+    pub(super) fn receive<U: Upward>(
+        &mut self,
+        sequence: u32,
+        len: u32,
+        data: &[u8],
+        context: &Context<'_>,
+        up: &mut U,
+    ) {
         if sequence == self.sequence && self.held.is_empty() && self.stray.is_none() {
             up.seen(u64::from(len));
             self.deliver(data, len, up);

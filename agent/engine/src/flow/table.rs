@@ -180,7 +180,8 @@ impl<C> Entry<C> {
     }
 
     fn opening(&self, at: At, mid_stream: bool) -> Opening {
-        let (initiator, acceptor) = (self.ends.address(self.initiator_is_low), self.ends.address(!self.initiator_is_low));
+        let (initiator, acceptor) =
+            (self.ends.address(self.initiator_is_low), self.ends.address(!self.initiator_is_low));
         Opening { id: FlowId::new(initiator, acceptor, at.time), at, initiator, acceptor, mid_stream }
     }
 }
@@ -358,14 +359,7 @@ impl<C> FlowTable<C> {
     }
 
     /// Makes an entry for a segment that begins a connection.
-    fn admit<X: Ports>(
-        &mut self,
-        ends: Ends,
-        at: &At,
-        segment: &Segment<'_>,
-        from_low: bool,
-        cx: &mut X,
-    ) -> Option<u32>
+    fn admit<X: Ports>(&mut self, ends: Ends, at: &At, segment: &Segment<'_>, from_low: bool, cx: &mut X) -> Option<u32>
     where
         C: Conversation<X>,
     {
@@ -485,14 +479,7 @@ impl<C> FlowTable<C> {
         }
     }
 
-    fn step_half_open<X: Ports>(
-        &mut self,
-        index: u32,
-        side: Side,
-        at: &At,
-        segment: &Segment<'_>,
-        cx: &mut X,
-    ) -> Step
+    fn step_half_open<X: Ports>(&mut self, index: u32, side: Side, at: &At, segment: &Segment<'_>, cx: &mut X) -> Step
     where
         C: Conversation<X>,
     {
@@ -646,8 +633,14 @@ impl<C> FlowTable<C> {
                     (Class::Ended, false)
                 }
                 _ => {
-                    let settled =
-                        Self::settle_open(opened, index, &self.clock, &self.limits, &mut self.timers, &mut self.charged);
+                    let settled = Self::settle_open(
+                        opened,
+                        index,
+                        &self.clock,
+                        &self.limits,
+                        &mut self.timers,
+                        &mut self.charged,
+                    );
                     self.next_due = self.next_due.min(opened.armed.unwrap_or(self.next_due));
                     settled
                 }
@@ -762,9 +755,8 @@ impl<C> FlowTable<C> {
             return true;
         }
         self.stats.limits.count(Limit::FlowMemory);
-        let first_of = |table: &mut Self, classes: &[Class], cx: &mut X| {
-            classes.iter().any(|&class| table.evict_first(class, cx))
-        };
+        let first_of =
+            |table: &mut Self, classes: &[Class], cx: &mut X| classes.iter().any(|&class| table.evict_first(class, cx));
         first_of(self, &[Class::HalfOpen, Class::Silent, Class::Unknown], cx)
             || self.empty_first(Holes::OfOthers, cx)
             || first_of(self, &[Class::Candidate, Class::Epmd, Class::Attempt], cx)
