@@ -187,7 +187,9 @@ impl<'a> Record<'a> {
     #[must_use]
     pub fn from_event(event: &'a Event, host: &'a str, ids: &mut CommunityIds) -> Option<Self> {
         let body = match &event.body {
-            EventBody::Link { change: LinkChange::Progress, .. } => return None,
+            EventBody::Link { change: LinkChange::Progress | LinkChange::Identified | LinkChange::Updated, .. } => {
+                return None;
+            }
             EventBody::Link { change, link } => Body::Link(LinkRecord { change: change.name(), link }),
             EventBody::Epmd(exchange) => Body::Epmd(exchange),
             EventBody::Activity(activity) => Body::Activity(activity),

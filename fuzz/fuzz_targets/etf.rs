@@ -1,8 +1,8 @@
 //! Terms: the cursor, the walker in any pieces and the printer agree, and end.
 #![no_main]
 
-use distwatch_engine::etf::walk::Walker;
-use distwatch_engine::etf::{Atom, Cursor, print};
+use distwatch_engine::etf::print::{self, Detail};
+use distwatch_engine::etf::{Atom, Cursor, Walker};
 use distwatch_engine::wire::Reader;
 use libfuzzer_sys::fuzz_target;
 
@@ -47,6 +47,6 @@ fuzz_target!(|input: &[u8]| {
         assert!(step.complete);
         assert_eq!(step.consumed, consumed);
     }
-    assert!(print::full(Cursor::cut(Reader::new(bytes), &atoms), 512).len() <= 1024);
-    assert!(print::types(Cursor::cut(Reader::new(bytes), &atoms), 512).len() <= 1024);
+    assert!(print::render(Cursor::cut(Reader::new(bytes), &atoms), Detail::Full, 512).len() <= 1024);
+    assert!(print::render(Cursor::cut(Reader::new(bytes), &atoms), Detail::Types, 512).len() <= 1024);
 });
