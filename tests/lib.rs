@@ -67,7 +67,8 @@ pub fn report(capture_file: &Path) -> Value {
 /// Where one cannot be read.
 #[must_use]
 pub fn truths() -> Vec<Value> {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(capture("")).expect("tests/captures").flatten().map(|entry| entry.path()).collect();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(capture("")).expect("tests/captures").flatten().map(|entry| entry.path()).collect();
     paths.retain(|path| path.to_string_lossy().ends_with(".truth.json"));
     paths.sort();
     assert!(!paths.is_empty(), "no truth files");

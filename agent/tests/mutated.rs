@@ -25,14 +25,17 @@ fn ten_thousand_damaged_captures_are_read_to_their_ends() {
             let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ (place as u64) << 32 ^ round);
             let mutated = mutate(bytes, &captures, &mut random);
             let (report, took) = timed(path, mutated);
-            damaged += u64::from(report.is_none_or(|report| report.captures.iter().any(|capture| capture.damaged.is_some())));
+            damaged +=
+                u64::from(report.is_none_or(|report| report.captures.iter().any(|capture| capture.damaged.is_some())));
             // Where the clean file takes no time, the ratio says nothing.
             if clean > Duration::from_millis(1) {
                 worst = worst.max(took.as_secs_f64() / clean.as_secs_f64());
             }
         }
     }
-    println!("worst time of a damaged capture: {worst:.1} times that of the clean one; {damaged} were seen to be damaged");
+    println!(
+        "worst time of a damaged capture: {worst:.1} times that of the clean one; {damaged} were seen to be damaged"
+    );
     assert!(damaged > MUTATIONS / 20, "only {damaged} of the mutations reached the file format");
 }
 
@@ -50,10 +53,17 @@ fn timed(path: &Path, bytes: Vec<u8>) -> (Option<Report>, Duration) {
 
 fn captures() -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/captures");
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).expect("tests/captures").flatten().map(|entry| entry.path()).collect();
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder).expect("tests/captures").flatten().map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "pcap" || extension == "pcapng"));
     paths.sort();
-    paths.into_iter().map(|path| { let bytes = std::fs::read(&path).expect("a capture"); (path, bytes) }).collect()
+    paths
+        .into_iter()
+        .map(|path| {
+            let bytes = std::fs::read(&path).expect("a capture");
+            (path, bytes)
+        })
+        .collect()
 }
 
 /// A fixed sequence (xorshift), so that a failure can be had again.

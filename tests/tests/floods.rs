@@ -63,7 +63,11 @@ fn survive(flood: Flood) -> Value {
     let under_flood: Value = serde_json::from_reader(File::open(&report_path).expect("a report")).expect("JSON");
     let alone = report(&quiet);
     let link = |report: &Value| {
-        let mut link = items(report, "links").iter().find(|link| text(&link["initiator"], "node") == "web@host-a").cloned().expect("the known link");
+        let mut link = items(report, "links")
+            .iter()
+            .find(|link| text(&link["initiator"], "node") == "web@host-a")
+            .cloned()
+            .expect("the known link");
         // Where it stands in the file is the one thing that differs.
         link["first_packet"] = Value::Null;
         link
@@ -71,7 +75,16 @@ fn survive(flood: Flood) -> Value {
     assert_eq!(link(&under_flood), link(&alone));
     let activity = |report: &Value| {
         let known = items(report, "activity").iter().filter(|activity| text(activity, "from_node").contains("@host"));
-        known.map(|activity| (activity["kind"].clone(), activity["mfa"].clone(), activity["target"].clone(), activity["count"].clone())).collect::<Vec<_>>()
+        known
+            .map(|activity| {
+                (
+                    activity["kind"].clone(),
+                    activity["mfa"].clone(),
+                    activity["target"].clone(),
+                    activity["count"].clone(),
+                )
+            })
+            .collect::<Vec<_>>()
     };
     assert_eq!(activity(&under_flood), activity(&alone));
     let (flooded, quiet) = (&under_flood["stats"], &alone["stats"]);

@@ -69,13 +69,18 @@ fn paired<'a>(truth: &'a Value, report: &'a Value) -> Vec<(&'a Value, Option<&'a
             let (source, target) = (text(connection, "src_ip"), text(connection, "dst_ip"));
             let port = connection["dst_port"].is_null() || connection["dst_port"] == link["acceptor"]["port"];
             // Where both sides began at once, either may be the initiator of the connection that is left.
-            from == source && to == target && port || connection.get("round").is_some() && from == target && to == source
+            from == source && to == target && port
+                || connection.get("round").is_some() && from == target && to == source
         };
         let rank = |link: &Value| {
             let outcome = wanted.contains(&text(&link["handshake"], "outcome"));
             (outcome, link["initiator"]["node"] == connection["initiator"])
         };
-        let best = free.iter().enumerate().filter(|(_, link)| fits(link)).max_by_key(|(place, link)| (rank(link), usize::MAX - place));
+        let best = free
+            .iter()
+            .enumerate()
+            .filter(|(_, link)| fits(link))
+            .max_by_key(|(place, link)| (rank(link), usize::MAX - place));
         let place = best.map(|(place, _)| place);
         pairs.push((connection, place.map(|place| free.remove(place))));
     }
@@ -99,9 +104,13 @@ fn every_connection_is_a_link_with_its_transport_and_its_outcome() {
                 findings.expect(link["transport"] == transport, || format!("{what}: {}", link["transport"]));
             }
             match version {
-                Some(version) => findings.expect(link["tls"]["version"] == version, || format!("{what}: {}", link["tls"])),
+                Some(version) => {
+                    findings.expect(link["tls"]["version"] == version, || format!("{what}: {}", link["tls"]))
+                }
                 None if connection["before_capture"] != true && !is_cut(truth) => findings
-                    .expect(wanted.contains(&text(&link["handshake"], "outcome")), || format!("{what}: {}", link["handshake"])),
+                    .expect(wanted.contains(&text(&link["handshake"], "outcome")), || {
+                        format!("{what}: {}", link["handshake"])
+                    }),
                 None => {}
             }
         }
@@ -118,7 +127,10 @@ fn whether_both_sides_showed_a_certificate_is_said_and_never_wrongly() {
             }
             let wanted = if mutual { "yes" } else { "no" };
             findings.expect(link["tls"]["mutual_auth"] == wanted, || {
-                format!("mutual {mutual}: {} with {}", link["tls"]["mutual_auth"], link["tls"]["mutual_auth_confidence"])
+                format!(
+                    "mutual {mutual}: {} with {}",
+                    link["tls"]["mutual_auth"], link["tls"]["mutual_auth_confidence"]
+                )
             });
         }
     });
@@ -137,9 +149,11 @@ fn every_node_of_a_cleartext_handshake_is_known_by_name_and_address_and_no_other
                 continue;
             }
             let seen = items(report, "nodes").iter().find(|seen| seen["name"] == node["name"]);
-            let addresses = |value: &Value, field: &str| items(value, field).iter().map(Value::to_string).collect::<Vec<_>>();
+            let addresses =
+                |value: &Value, field: &str| items(value, field).iter().map(Value::to_string).collect::<Vec<_>>();
             let here = addresses(node, "ips");
-            let holds = seen.is_some_and(|seen| addresses(seen, "addresses").iter().any(|address| here.contains(address)));
+            let holds =
+                seen.is_some_and(|seen| addresses(seen, "addresses").iter().any(|address| here.contains(address)));
             findings.expect(holds, || format!("node {} at {here:?}", node["name"]));
             let otp = text(node, "otp").parse::<u64>().ok();
             if let (Some(otp), Some(seen)) = (otp, seen) {
@@ -147,12 +161,16 @@ fn every_node_of_a_cleartext_handshake_is_known_by_name_and_address_and_no_other
                     && seen["otp"]["max"].as_u64().is_none_or(|max| otp <= max);
                 findings.expect(inside, || format!("node {} runs OTP {otp}: {}", node["name"], seen["otp"]));
                 let creation = seen["creations"].as_array().is_some_and(|known| known.contains(&node["creation"]));
-                findings.expect(creation, || format!("node {} has creation {}: {}", node["name"], node["creation"], seen["creations"]));
+                findings.expect(creation, || {
+                    format!("node {} has creation {}: {}", node["name"], node["creation"], seen["creations"])
+                });
             }
         }
         let short = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
         let mut known: Vec<String> = items(truth, "nodes").iter().map(|node| short(text(node, "name"))).collect();
-        known.extend(items(truth, "connections").iter().flat_map(|c| [short(text(c, "initiator")), short(text(c, "target"))]));
+        known.extend(
+            items(truth, "connections").iter().flat_map(|c| [short(text(c, "initiator")), short(text(c, "target"))]),
+        );
         known.extend(items(truth, "epmd_requests").iter().map(|request| short(text(request, "name"))));
         for node in items(report, "nodes") {
             let holds = node["dynamic_name"] == true || known.contains(&short(text(node, "name")));
@@ -176,11 +194,13 @@ fn every_epmd_request_is_there() {
         for request in items(truth, "epmd_requests") {
             let kind = KINDS.iter().find(|(kind, _)| *kind == text(request, "type"));
             if let (Some((_, kind)), true) = (kind, request["visible"] != false) {
-                *owed.entry((kind, text(request, "name"))).or_default() += request["count"].as_u64().unwrap_or(1) as usize;
+                *owed.entry((kind, text(request, "name"))).or_default() +=
+                    request["count"].as_u64().unwrap_or(1) as usize;
             }
         }
         for ((kind, name), count) in owed {
-            let seen = items(report, "epmd").iter().filter(|e| text(e, "request") == kind && text(e, "name") == name).count();
+            let seen =
+                items(report, "epmd").iter().filter(|e| text(e, "request") == kind && text(e, "name") == name).count();
             findings.expect(seen >= count, || format!("{count} x {kind} {name:?}: {seen}"));
         }
     });
@@ -195,13 +215,16 @@ fn every_remote_action_in_clear_is_named() {
             return;
         }
         let readable = |a: &Value, b: &Value| {
-            let between = |c: &&Value| (c["initiator"] == *a && c["target"] == *b) || (c["initiator"] == *b && c["target"] == *a);
+            let between =
+                |c: &&Value| (c["initiator"] == *a && c["target"] == *b) || (c["initiator"] == *b && c["target"] == *a);
             let mut all = items(truth, "connections").iter().filter(between).peekable();
-            all.peek().is_some() && all.all(|c| c["tls"] == "none" && c["before_capture"] != true && c["visible"] != false)
+            all.peek().is_some()
+                && all.all(|c| c["tls"] == "none" && c["before_capture"] != true && c["visible"] != false)
         };
         for action in items(truth, "actions") {
             let kinds: &[&str] = match text(action, "kind") {
-                "rpc:call" | "rpc:multicall" | "rpc:block_call" | "erpc:call" | "erpc:multicall" | "erpc:send_request" => CALL,
+                "rpc:call" | "rpc:multicall" | "rpc:block_call" | "erpc:call" | "erpc:multicall"
+                | "erpc:send_request" => CALL,
                 "rpc:cast" | "erpc:cast" => CAST,
                 "spawn" => &["spawn"],
                 "spawn_link" => &["spawn_link"],
@@ -222,11 +245,18 @@ fn every_remote_action_in_clear_is_named() {
                 kinds.contains(&text(seen, "kind"))
                     && seen["from_node"] == action["from"]
                     && seen["to_node"] == action["to"]
-                    && if mfa.is_empty() { text(seen, "target") == target } else { text(seen, "mfa").starts_with(&format!("{mfa}/")) }
+                    && if mfa.is_empty() {
+                        text(seen, "target") == target
+                    } else {
+                        text(seen, "mfa").starts_with(&format!("{mfa}/"))
+                    }
             };
-            let seen: u64 = items(report, "activity").iter().filter(same).filter_map(|seen| seen["count"].as_u64()).sum();
+            let seen: u64 =
+                items(report, "activity").iter().filter(same).filter_map(|seen| seen["count"].as_u64()).sum();
             let wanted = action["count"].as_u64().unwrap_or(1);
-            findings.expect(seen >= wanted, || format!("{} {mfa}{target} from {}: {seen} of {wanted}", action["kind"], action["from"]));
+            findings.expect(seen >= wanted, || {
+                format!("{} {mfa}{target} from {}: {seen} of {wanted}", action["kind"], action["from"])
+            });
         }
     });
 }
@@ -246,10 +276,14 @@ fn octets_and_messages_are_those_that_the_nodes_counted_themselves() {
                 let (seen, counted) = (link["bytes"][direction].as_u64(), socket[octets].as_u64());
                 // A tick may have come after the node was asked.
                 let late = seen.zip(counted).map_or(u64::MAX, |(seen, counted)| seen.wrapping_sub(counted));
-                findings.expect(late <= 8, || format!("{octets} {counted:?}, seen {seen:?} ({direction} of {})", link["flow_id"]));
+                findings.expect(late <= 8, || {
+                    format!("{octets} {counted:?}, seen {seen:?} ({direction} of {})", link["flow_id"])
+                });
                 let (seen, counted) = (link["messages"][direction].as_u64(), socket[messages].as_u64());
                 let late = seen.zip(counted).map_or(u64::MAX, |(seen, counted)| seen.wrapping_sub(counted));
-                findings.expect(late <= 2, || format!("{messages} {counted:?}, seen {seen:?} ({direction} of {})", link["flow_id"]));
+                findings.expect(late <= 2, || {
+                    format!("{messages} {counted:?}, seen {seen:?} ({direction} of {})", link["flow_id"])
+                });
             }
         }
     });
@@ -274,10 +308,26 @@ fn link_of<'a>(truth: &Value, report: &'a Value, socket: &Value) -> Option<&'a V
 fn what_a_good_monitor_raises_is_raised_and_nothing_false() {
     /// Rules that follow from a scenario as a whole, beside those that its truth names.
     const ALSO_RIGHT: &[&str] = &[
-        "weak-tls", "node-restarted", "unexpected-peer", "known-scanner", "node-name-conflict", "node-lost", "hidden-node",
-        "handshake-stalled", "not-distribution", "not-epmd", "protocol-violation", "bad-cookie", "epmd-enumeration",
-        "cleartext-attempt", "outdated-otp", "expiring-certificate", "remote-control", "tls-without-client-certificate",
-        "capture-loss", "epmd-exposed",
+        "weak-tls",
+        "node-restarted",
+        "unexpected-peer",
+        "known-scanner",
+        "node-name-conflict",
+        "node-lost",
+        "hidden-node",
+        "handshake-stalled",
+        "not-distribution",
+        "not-epmd",
+        "protocol-violation",
+        "bad-cookie",
+        "epmd-enumeration",
+        "cleartext-attempt",
+        "outdated-otp",
+        "expiring-certificate",
+        "remote-control",
+        "tls-without-client-certificate",
+        "capture-loss",
+        "epmd-exposed",
     ];
     compare(|truth, report, findings| {
         let rule_of = |word: &str| match word {
@@ -289,23 +339,32 @@ fn what_a_good_monitor_raises_is_raised_and_nothing_false() {
             "old-tls" => "weak-tls".to_owned(),
             other => other.to_owned(),
         };
-        let owed: Vec<(String, &str)> =
-            items(truth, "expected_alerts").iter().map(|alert| (rule_of(text(alert, "rule")), text(alert, "subject"))).collect();
+        let owed: Vec<(String, &str)> = items(truth, "expected_alerts")
+            .iter()
+            .map(|alert| (rule_of(text(alert, "rule")), text(alert, "subject")))
+            .collect();
         for (rule, subject) in &owed {
             // TLS 1.2 is the policy's minimum here, and one address behind a forwarder is a matter of policy.
-            if ["weak-tls", "node-name-conflict"].contains(&rule.as_str()) || rule.starts_with("remote-") && is_cut(truth) {
+            if ["weak-tls", "node-name-conflict"].contains(&rule.as_str())
+                || rule.starts_with("remote-") && is_cut(truth)
+            {
                 continue;
             }
-            let whom: Vec<&str> = subject.split([' ', ',']).filter(|word| word.contains('@') || word.matches('.').count() == 3).collect();
+            let whom: Vec<&str> =
+                subject.split([' ', ',']).filter(|word| word.contains('@') || word.matches('.').count() == 3).collect();
             let raised = items(report, "alerts").iter().filter(|alert| text(alert, "rule_id") == rule);
             let said: String = raised.map(Value::to_string).collect();
-            findings.expect(!said.is_empty() && whom.iter().all(|name| said.contains(name)), || format!("{rule} for {subject}"));
+            findings.expect(!said.is_empty() && whom.iter().all(|name| said.contains(name)), || {
+                format!("{rule} for {subject}")
+            });
         }
         for alert in items(report, "alerts") {
             let rule = text(alert, "rule_id");
             let right = owed.iter().any(|(owed, _)| owed == rule) || ALSO_RIGHT.contains(&rule);
             let matters = matches!(text(alert, "severity"), "medium" | "high" | "critical");
-            findings.expect(right || !matters, || format!("false: {rule} ({}) {}", text(alert, "severity"), text(alert, "subject")));
+            findings.expect(right || !matters, || {
+                format!("false: {rule} ({}) {}", text(alert, "severity"), text(alert, "subject"))
+            });
         }
     });
 }

@@ -13,7 +13,16 @@ use serde_json::Value;
 /// Runs tshark and returns the wanted fields of each packet that matches; `None`, said aloud, where it is not installed.
 fn tshark(path: &Path, filter: &str, fields: &[&str], ports: &BTreeSet<u64>) -> Option<Vec<Vec<String>>> {
     let mut command = Command::new("tshark");
-    command.arg("-n").arg("-r").arg(path).args(["-Y", filter, "-T", "fields", "-E", "separator=|", "-E", "occurrence=a"]);
+    command.arg("-n").arg("-r").arg(path).args([
+        "-Y",
+        filter,
+        "-T",
+        "fields",
+        "-E",
+        "separator=|",
+        "-E",
+        "occurrence=a",
+    ]);
     for port in ports {
         command.args(["-d", &format!("tcp.port=={port},erldp")]);
     }
@@ -38,7 +47,10 @@ fn all() -> impl Iterator<Item = (String, Value, BTreeSet<u64>)> {
     truths().into_iter().flat_map(|truth| {
         let cut = truth["recorded"]["snaplen"].as_u64().is_some_and(|len| len < 1000);
         names(&truth).into_iter().filter(move |_| !cut).map(move |name| {
-            let ports = items(&truth, "connections").iter().filter(|c| c["tls"] == "none").filter_map(|c| c["dst_port"].as_u64());
+            let ports = items(&truth, "connections")
+                .iter()
+                .filter(|c| c["tls"] == "none")
+                .filter_map(|c| c["dst_port"].as_u64());
             (name.clone(), report(&capture(&name)), ports.collect())
         })
     })
@@ -54,11 +66,26 @@ fn every_epmd_message_that_tshark_decodes_is_decoded_alike() {
             let [kind, node, port, source, target] = row.as_slice() else { panic!("{name}: {row:?}") };
             let client = |exchange: &Value, port: &str| exchange["client"]["port"].to_string() == *port;
             let same = |exchange: &Value| match kind.as_str() {
-                "120" => text(exchange, "request") == "alive2" && text(exchange, "name") == node && exchange["node"]["port"].to_string() == *port && client(exchange, source),
-                "122" => text(exchange, "request") == "port_please2" && text(exchange, "name") == node && client(exchange, source),
+                "120" => {
+                    text(exchange, "request") == "alive2"
+                        && text(exchange, "name") == node
+                        && exchange["node"]["port"].to_string() == *port
+                        && client(exchange, source)
+                }
+                "122" => {
+                    text(exchange, "request") == "port_please2"
+                        && text(exchange, "name") == node
+                        && client(exchange, source)
+                }
                 "110" => text(exchange, "request") == "names" && client(exchange, source),
-                "121" => text(exchange, "request") == "alive2" && exchange["creation"].is_u64() && client(exchange, target),
-                "119" => text(exchange, "request") == "port_please2" && client(exchange, target) && (port.is_empty() || exchange["node"]["port"].to_string() == *port),
+                "121" => {
+                    text(exchange, "request") == "alive2" && exchange["creation"].is_u64() && client(exchange, target)
+                }
+                "119" => {
+                    text(exchange, "request") == "port_please2"
+                        && client(exchange, target)
+                        && (port.is_empty() || exchange["node"]["port"].to_string() == *port)
+                }
                 // An old-style name message that was sent to EPMD by mistake, and other noise, has no type that counts here.
                 _ => true,
             };
@@ -74,10 +101,20 @@ fn every_epmd_message_that_tshark_decodes_is_decoded_alike() {
 fn every_handshake_message_that_tshark_decodes_is_decoded_alike() {
     let mut compared = 0;
     for (name, report, ports) in all() {
-        let fields = ["erldp.tag", "erldp.name", "erldp.flags_v6", "erldp.creation", "erldp.status", "tcp.srcport", "tcp.dstport"];
+        let fields = [
+            "erldp.tag",
+            "erldp.name",
+            "erldp.flags_v6",
+            "erldp.creation",
+            "erldp.status",
+            "tcp.srcport",
+            "tcp.dstport",
+        ];
         let Some(rows) = tshark(&capture(&name), "erldp.tag", &fields, &ports) else { return };
         for row in rows {
-            let [tag, node, flags, creation, status, source, target] = row.as_slice() else { panic!("{name}: {row:?}") };
+            let [tag, node, flags, creation, status, source, target] = row.as_slice() else {
+                panic!("{name}: {row:?}")
+            };
             let tag = tag.trim_matches('\'');
             let links: Vec<&Value> = items(&report, "links")
                 .iter()
@@ -91,7 +128,8 @@ fn every_handshake_message_that_tshark_decodes_is_decoded_alike() {
             }
             assert!(!links.is_empty(), "{name}: tshark shows a handshake on {source} -> {target}");
             let number = |text: &str| {
-                text.strip_prefix("0x").map_or_else(|| text.parse::<u64>().ok(), |hex| u64::from_str_radix(hex, 16).ok())
+                text.strip_prefix("0x")
+                    .map_or_else(|| text.parse::<u64>().ok(), |hex| u64::from_str_radix(hex, 16).ok())
             };
             let alike = |link: &Value| {
                 let from_initiator = link["initiator"]["port"].to_string() == *source;
@@ -101,9 +139,11 @@ fn every_handshake_message_that_tshark_decodes_is_decoded_alike() {
                     // tshark cannot tell a dynamic name's host from a name; the final name is the one it was given.
                     "N" | "n" => {
                         let named = handshake["dynamic_name"] == true || text(&link[end], "node") == node;
-                        let flagged = number(flags).is_none_or(|flags| handshake[format!("{prefix}_flags")].as_u64() == Some(flags));
+                        let flagged = number(flags)
+                            .is_none_or(|flags| handshake[format!("{prefix}_flags")].as_u64() == Some(flags));
                         let created = number(creation).is_none_or(|creation| {
-                            handshake["dynamic_name"] == true || handshake[format!("{prefix}_creation")].as_u64() == Some(creation)
+                            handshake["dynamic_name"] == true
+                                || handshake[format!("{prefix}_creation")].as_u64() == Some(creation)
                         });
                         named && flagged && created
                     }

@@ -98,7 +98,13 @@ fn analyze(bench: &Bench) -> Result<()> {
     let tcpdump = |path: &Path| Run::new("tcpdump", &["-nr"], path, &["-w", "/dev/null"]);
 
     let pair = measure::pairs(bench.rounds, &analyze(&full), &tcpdump(&full))?;
-    table.ratio("P1", "full decode, all rules, JSON: CPU against `tcpdump -r F -w /dev/null`", &pair, Figures::cpu, "<= 1.5");
+    table.ratio(
+        "P1",
+        "full decode, all rules, JSON: CPU against `tcpdump -r F -w /dev/null`",
+        &pair,
+        Figures::cpu,
+        "<= 1.5",
+    );
     table.ratio("P1", "the same: wall time", &pair, Figures::wall, "<= 1.0");
 
     match suricata(bench, &full) {
@@ -117,7 +123,13 @@ fn analyze(bench: &Bench) -> Result<()> {
         &["-Y", "erldp", "-T", "fields", "-e", "frame.number", "-e", "erldp.type"],
     );
     let pair = measure::pairs(bench.rounds.min(2), &tshark, &analyze(&first))?;
-    table.ratio("P3", "`tshark -Y erldp -T fields`: CPU against full decode (first 400,000 packets)", &pair, Figures::cpu, ">= 100");
+    table.ratio(
+        "P3",
+        "`tshark -Y erldp -T fields`: CPU against full decode (first 400,000 packets)",
+        &pair,
+        Figures::cpu,
+        ">= 100",
+    );
     let every = Run::distwatch(&["analyze", "--format", "ndjson", "--messages"], &first);
     let pair = measure::pairs(bench.rounds.min(2), &tshark, &every)?;
     table.ratio("P4", "the same tshark: CPU against one NDJSON line per control message", &pair, Figures::cpu, ">= 30");
@@ -126,8 +138,18 @@ fn analyze(bench: &Bench) -> Result<()> {
     let [of_full, of_tenth, of_large, of_lossy] = runs.as_slice() else { bail!("a run is missing") };
     table.figure("P5", "peak memory of the whole file, MiB", of_full.median(Figures::mebibytes), "<= 32");
     table.figure("P5", "peak memory at 2 GB, MiB", of_large.median(Figures::mebibytes), "<= 32");
-    table.figure("P6", "wall time of the whole against a tenth of it", of_full.median(Figures::wall) / of_tenth.median(Figures::wall), "<= 11");
-    table.figure("P6", "wall time with 1 % loss and 1 % reordering against the clean file", of_lossy.median(Figures::wall) / of_full.median(Figures::wall), "<= 1.3");
+    table.figure(
+        "P6",
+        "wall time of the whole against a tenth of it",
+        of_full.median(Figures::wall) / of_tenth.median(Figures::wall),
+        "<= 11",
+    );
+    table.figure(
+        "P6",
+        "wall time with 1 % loss and 1 % reordering against the clean file",
+        of_lossy.median(Figures::wall) / of_full.median(Figures::wall),
+        "<= 1.3",
+    );
 
     let text = table.render(bench.rounds);
     println!("{text}");

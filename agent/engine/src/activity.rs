@@ -101,9 +101,9 @@ pub fn read<'a>(message: &Message<'a>) -> Action<'a> {
 
 /// The next term: its first token, with the cursor behind the whole of it.
 fn item<'a>(cursor: &mut Cursor<'a>) -> Result<Token<'a>, Malformed> {
-    let first = (*cursor).token();
+    let mut inside = *cursor;
     cursor.skip(DEPTH)?;
-    first
+    inside.token()
 }
 
 fn atom_of<'a>(message: &Message<'a>, role: Role) -> Option<Atom<'a>> {
@@ -268,12 +268,7 @@ fn applied<'a>(
         }
     }
     let kind = if is_shell(module, function) { ActivityKind::Shell } else { kind };
-    Action {
-        kind,
-        subject: Subject::Mfa { module, function, arity },
-        arguments,
-        cookie: cookie_of(module, function),
-    }
+    Action { kind, subject: Subject::Mfa { module, function, arity }, arguments, cookie: cookie_of(module, function) }
 }
 
 /// `erlang:apply(Fun, Args)` and `erlang:apply(M, F, Args)`: what is applied is what matters.

@@ -187,10 +187,10 @@ impl Cluster {
 
     fn learn_node(&mut self, link: &Link, initiator: bool, time: Timestamp) {
         let handshake = &link.handshake;
-        let (end, flags, creation) = if initiator {
-            (&link.initiator, handshake.initiator_flags, handshake.initiator_creation)
+        let (end, flags, creation, build) = if initiator {
+            (&link.initiator, handshake.initiator_flags, handshake.initiator_creation, &link.builds.initiator)
         } else {
-            (&link.acceptor, handshake.acceptor_flags, handshake.acceptor_creation)
+            (&link.acceptor, handshake.acceptor_flags, handshake.acceptor_creation, &link.builds.acceptor)
         };
         let Some(name) = &end.node else { return };
         if !self.nodes.contains_key(name) {
@@ -216,10 +216,17 @@ impl Cluster {
                 if speaks_for_itself {
                     node.hidden = !Flag::PUBLISHED.is_in(flags);
                 }
+                let build = (node.otp.build.take(), node.otp.build_confidence);
                 node.otp = otp_from_flags(flags);
+                (node.otp.build, node.otp.build_confidence) = build;
+            }
+            if let Some(build) = build {
+                node.otp.build = Some(build.name.clone());
+                node.otp.build_confidence = Some(build.confidence);
             }
             if initiator {
-                node.dynamic_name |= handshake.dynamic_name;
+                let made_up = node.otp.implementation.as_deref() == Some("erl_interface") && is_made_up(&node.name);
+                node.dynamic_name |= handshake.dynamic_name || made_up;
             }
         }
         self.count(full);
@@ -353,6 +360,12 @@ fn new_node(name: &str, time: Timestamp) -> Node {
         first_seen: time,
         last_seen: time,
     }
+}
+
+/// Whether `erl_call` made the name up from its process id (`c17@host`), for the one connection.
+fn is_made_up(name: &str) -> bool {
+    let digits = alive_of(name).strip_prefix('c').unwrap_or_default();
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The host part of a node name.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::engine::Context;
 use crate::event::{Event, EventBody, Expected, FlowInfo, LinkChange, Tampering};
 use crate::flow::{Conversation, FlowFacts, Gap, GapCause, Interest, Opening, Value};
-use crate::model::{CloseReason, End, Handshake, HandshakeOutcome, Link, PerSide, Transport, Weird};
+use crate::model::{Builds, CloseReason, End, Handshake, HandshakeOutcome, Link, PerSide, Transport, Weird};
 use crate::notice::{Notice, NoticeKind};
 use crate::packet::{At, PacketRef, Side};
 use crate::time::Timestamp;
@@ -60,7 +60,12 @@ impl Shared {
     pub(crate) fn info(&mut self, flow: &FlowFacts, cx: &Context) -> Arc<FlowInfo> {
         let make = || {
             let interface = flow.interfaces().first().map_or("", |&id| cx.interface(id)).to_owned();
-            Arc::new(FlowInfo { id: flow.opening.id.to_string(), initiator: flow.opening.initiator, acceptor: flow.opening.acceptor, interface })
+            Arc::new(FlowInfo {
+                id: flow.opening.id.to_string(),
+                initiator: flow.opening.initiator,
+                acceptor: flow.opening.acceptor,
+                interface,
+            })
         };
         Arc::clone(self.info.get_or_insert_with(make))
     }
@@ -72,7 +77,15 @@ impl Shared {
     }
 
     /// Says something odd.
-    pub(crate) fn weird(&mut self, at: &At, flow: &FlowFacts, layer: &str, name: &str, detail: String, cx: &mut Context) {
+    pub(crate) fn weird(
+        &mut self,
+        at: &At,
+        flow: &FlowFacts,
+        layer: &str,
+        name: &str,
+        detail: String,
+        cx: &mut Context,
+    ) {
         let packet = (at.packet.number > 0).then(|| at.packet.to_string());
         let weird = Weird { name: name.to_owned(), layer: layer.to_owned(), detail, packet };
         self.tell(at, flow, EventBody::Weird(weird), cx);
@@ -117,6 +130,7 @@ impl Shared {
                 missing_bytes: 0,
                 last_seen: at.time,
                 first_packet: flow.opening.at.packet.to_string(),
+                builds: Builds::default(),
             }));
             self.tell_link(at, flow, LinkChange::Opened, cx);
         }
@@ -133,7 +147,10 @@ impl Shared {
     /// Says that the link changed, with its counters as they are now.
     pub(crate) fn tell_link(&mut self, at: &At, flow: &FlowFacts, change: LinkChange, cx: &mut Context) {
         let Some(link) = self.link.as_mut() else { return };
-        link.bytes = PerSide { from_initiator: flow.side(Side::Initiator).payload, from_acceptor: flow.side(Side::Acceptor).payload };
+        link.bytes = PerSide {
+            from_initiator: flow.side(Side::Initiator).payload,
+            from_acceptor: flow.side(Side::Acceptor).payload,
+        };
         link.gaps = flow.gaps();
         link.missing_bytes = flow.missing_bytes();
         link.last_seen = flow.last_seen;
@@ -188,7 +205,16 @@ impl Conversation<Context> for Connection {
         }
     }
 
-    fn handle_tampering(&mut self, flow: &FlowFacts, at: &At, side: Side, what: Tampering, offset: u64, bytes: u64, cx: &mut Context) {
+    fn handle_tampering(
+        &mut self,
+        flow: &FlowFacts,
+        at: &At,
+        side: Side,
+        what: Tampering,
+        offset: u64,
+        bytes: u64,
+        cx: &mut Context,
+    ) {
         if self.shared.link.is_none() && !matches!(self.protocol, Protocol::Epmd(_)) {
             return;
         }
@@ -305,18 +331,22 @@ impl Connection {
     }
 
     /// The connection is known for what it is; nothing of it has been read yet.
-    fn begin(&mut self, verdict: Verdict, expected: Option<Expected>, first: &FirstBytes, at: &At, flow: &FlowFacts, cx: &mut Context) {
+    fn begin(
+        &mut self,
+        verdict: Verdict,
+        expected: Option<Expected>,
+        first: &FirstBytes,
+        at: &At,
+        flow: &FlowFacts,
+        cx: &mut Context,
+    ) {
         self.protocol = match verdict {
             Verdict::Handshake => {
-                cx.listeners.learn(flow.opening.acceptor, Expected::Distribution);
                 self.shared.open_link(at, flow, Transport::Cleartext, cx);
                 Protocol::Clear(Box::new(Clear::from_handshake(cx)))
             }
             Verdict::Frames => Protocol::Clear(Box::new(Clear::mid_stream(cx))),
-            Verdict::Epmd => {
-                cx.listeners.learn(flow.opening.acceptor, Expected::Epmd);
-                Protocol::Epmd(Box::new(Epmd::new()))
-            }
+            Verdict::Epmd => Protocol::Epmd(Box::new(Epmd::new())),
             Verdict::Tls if expected == Some(Expected::Epmd) => {
                 self.foreign(Expected::Epmd, "TLS", at, flow, cx);
                 Protocol::Ignored

@@ -90,7 +90,10 @@ pub struct Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("handshake", self.handshake()).field("messages", &self.messages()).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("handshake", self.handshake())
+            .field("messages", &self.messages())
+            .finish_non_exhaustive()
     }
 }
 

@@ -325,6 +325,28 @@ pub struct Link {
     pub last_seen: Timestamp,
     /// The packet that it begins with, as `number` or `capture:number`.
     pub first_packet: String,
+    /// The builds that the atom-cache slots of either side are those of, always an inference.
+    pub builds: Builds,
+}
+
+/// What the atom-cache slots say of both ends of a link (`docs/protocol.md` §3.3).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Builds {
+    /// The initiator's.
+    pub initiator: Option<Build>,
+    /// The acceptor's.
+    pub acceptor: Option<Build>,
+}
+
+/// A build of Erlang/OTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Build {
+    /// Its version (`25.2.3`).
+    pub name: String,
+    /// Its release.
+    pub otp: u16,
+    /// How sure that is.
+    pub confidence: Confidence,
 }
 
 /// The span of releases that a node's behaviour allows.
@@ -357,7 +379,7 @@ pub struct Node {
     pub creations: Vec<u32>,
     /// Not published.
     pub hidden: bool,
-    /// Its name was given to it by a peer.
+    /// Its name was made for the connection: given by the peer (NAME_ME), or by `erl_call` from its process id.
     pub dynamic_name: bool,
     /// Releases.
     pub otp: Otp,
@@ -646,4 +668,3 @@ pub struct Stats {
     /// From the first packet to the last.
     pub duration_seconds: f64,
 }
-

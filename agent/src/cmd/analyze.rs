@@ -10,9 +10,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{AnalyzeArgs, Format, Globals, Graph};
 use crate::cmd::Exit;
+use crate::pipeline;
 use crate::report::{Report, graph, json, ndjson, text};
 use crate::source::pcap_file::{Progress, Timeline};
-use crate::pipeline;
 
 /// What stands in the `host` field of records: the capture says nothing of where it was made, and the same capture
 /// must give the same output everywhere.

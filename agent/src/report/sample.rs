@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use distwatch_engine::model::{
-    Activity, ActivityKind, Alert, AlertStatus, Answer, Capture, CloseReason, Confidence, End, Endpoint, EpmdExchange,
-    EpmdName, EpmdNode, EpmdRequest, Evidence, Handshake, HandshakeOutcome, Link, Node, Otp, PerSide, Severity, Stats,
-    Tls, TlsOutcome, Transport,
+    Activity, ActivityKind, Alert, AlertStatus, Answer, Builds, Capture, CloseReason, Confidence, End, Endpoint,
+    EpmdExchange, EpmdName, EpmdNode, EpmdRequest, Evidence, Handshake, HandshakeOutcome, Link, Node, Otp, PerSide,
+    Severity, Stats, Tls, TlsOutcome, Transport,
 };
 use distwatch_engine::time::Timestamp;
 
@@ -59,6 +59,7 @@ fn link(flow_id: &str, initiator: End, acceptor: End) -> Link {
         missing_bytes: 0,
         last_seen: at(20),
         first_packet: "4".into(),
+        builds: Builds::default(),
     }
 }
 

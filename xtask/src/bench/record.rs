@@ -33,7 +33,9 @@ impl Lab {
             run(&["ip", "-n", namespace, "link", "set", "eth0", "up"])?;
             run(&["ip", "-n", namespace, "link", "set", "lo", "up"])?;
             // Packets of the size that a real network carries.
-            run(&["ip", "netns", "exec", namespace, "ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off"])?;
+            run(&[
+                "ip", "netns", "exec", namespace, "ethtool", "-K", "eth0", "tso", "off", "gso", "off", "gro", "off",
+            ])?;
         }
         Ok(lab)
     }
@@ -70,7 +72,12 @@ impl Drop for Lab {
 pub(super) fn record(path: &Path, size: u64) -> Result<()> {
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("bench_load.erl"), LOAD)?;
-    run(&["erlc", "-o", &folder.path().display().to_string(), &folder.path().join("bench_load.erl").display().to_string()])?;
+    run(&[
+        "erlc",
+        "-o",
+        &folder.path().display().to_string(),
+        &folder.path().join("bench_load.erl").display().to_string(),
+    ])?;
     let mut lab = Lab::new().context("making two hosts in network namespaces (needs root)")?;
     let unfinished = path.with_extension("recording");
     let file = std::path::absolute(&unfinished)?.display().to_string();

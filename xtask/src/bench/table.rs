@@ -30,7 +30,13 @@ impl Table {
     pub(super) fn ratio(&mut self, id: &str, what: &str, pairs: &Pairs, of: fn(&Figures) -> f64, goal: &str) {
         let (least, median, most) = pairs.ratio(of);
         let absolute = format!("{:.2} / {:.2}", pairs.ours.median(of), pairs.other.median(of));
-        self.rows.push([id.into(), what.into(), format!("**{median:.2}** ({least:.2} to {most:.2})"), goal.into(), absolute]);
+        self.rows.push([
+            id.into(),
+            what.into(),
+            format!("**{median:.2}** ({least:.2} to {most:.2})"),
+            goal.into(),
+            absolute,
+        ]);
     }
 
     /// A single figure.

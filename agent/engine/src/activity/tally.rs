@@ -104,9 +104,7 @@ impl Tally {
         let activity = describe(action, occasion);
         let place = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
         self.entries.push(Entry { hash, activity: activity.clone(), pending: 0, pending_since: occasion.at.time });
-        self.index.insert_unique(hash, place, |&place| {
-            self.entries.get(place as usize).map_or(0, |entry| entry.hash)
-        });
+        self.index.insert_unique(hash, place, |&place| self.entries.get(place as usize).map_or(0, |entry| entry.hash));
         Counted::New(Box::new(activity))
     }
 

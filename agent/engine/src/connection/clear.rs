@@ -10,13 +10,13 @@ use crate::activity::{self, Cookie};
 use crate::dist::{Facts, Message, Operation, Output, Role, Session};
 use crate::engine::Context;
 use crate::etf::Cursor;
-use crate::event::{EventBody, LinkChange};
+use crate::event::{EventBody, Expected, LinkChange};
 use crate::flow::FlowFacts;
-use crate::model::{ActivityKind, HandshakeOutcome, Tls, TlsOutcome, Transport};
+use crate::model::{ActivityKind, Build, Builds, HandshakeOutcome, Tls, TlsOutcome, Transport};
 use crate::packet::{At, Side};
 use crate::policy::Arguments;
-use crate::tls::looks_like_alert;
 use crate::time::Timestamp;
+use crate::tls::looks_like_alert;
 use crate::wire::Match;
 
 /// How many requests for a cookie one link may have open; the oldest is forgotten first. One is unusual.
@@ -87,7 +87,15 @@ impl Clear {
         self.session.memory() + self.reader.tally.memory() + self.reader.cookie_requests.capacity() * 8
     }
 
-    pub(super) fn handle_data(&mut self, at: &At, flow: &FlowFacts, side: Side, data: &[u8], shared: &mut Shared, cx: &mut Context) {
+    pub(super) fn handle_data(
+        &mut self,
+        at: &At,
+        flow: &FlowFacts,
+        side: Side,
+        data: &[u8],
+        shared: &mut Shared,
+        cx: &mut Context,
+    ) {
         if side == Side::Acceptor && !self.reader.confirmed && self.answers_with_tls(data) {
             self.reader.tls_answer = true;
             let alert = Some("the acceptor answered with a TLS alert".to_owned());
@@ -107,12 +115,27 @@ impl Clear {
         self.session.handshake().status.is_none() && looks_like_alert(data) == Match::Yes
     }
 
-    pub(super) fn handle_gap(&mut self, at: &At, flow: &FlowFacts, side: Side, bytes: u64, shared: &mut Shared, cx: &mut Context) {
+    pub(super) fn handle_gap(
+        &mut self,
+        at: &At,
+        flow: &FlowFacts,
+        side: Side,
+        bytes: u64,
+        shared: &mut Shared,
+        cx: &mut Context,
+    ) {
         let mut out = Told { reader: &mut self.reader, flow, shared, cx };
         self.session.handle_gap(at, side, bytes, &mut out);
     }
 
-    pub(super) fn handle_close(&mut self, at: &At, flow: &FlowFacts, closed_by: Option<Side>, shared: &mut Shared, cx: &mut Context) {
+    pub(super) fn handle_close(
+        &mut self,
+        at: &At,
+        flow: &FlowFacts,
+        closed_by: Option<Side>,
+        shared: &mut Shared,
+        cx: &mut Context,
+    ) {
         let mut out = Told { reader: &mut self.reader, flow, shared, cx };
         self.session.handle_close(at, closed_by, &mut out);
         let facts = self.session.handshake();
@@ -129,6 +152,11 @@ impl Clear {
         if let Some(link) = shared.link.as_mut() {
             link.messages = self.session.messages();
             link.ticks = self.session.ticks();
+            let build = |side| {
+                let guess = self.session.build_guess(side)?;
+                Some(Build { name: guess.build.to_owned(), otp: guess.otp, confidence: guess.confidence })
+            };
+            link.builds = Builds { initiator: build(Side::Initiator), acceptor: build(Side::Acceptor) };
         }
     }
 
@@ -186,7 +214,11 @@ struct Told<'a> {
 }
 
 impl Output for Told<'_> {
-    fn handshake_progress(&mut self, at: &At, _: Side, facts: &Facts) {
+    fn handshake_progress(&mut self, at: &At, side: Side, facts: &Facts) {
+        if side == Side::Acceptor {
+            // Whoever answers a handshake listens for them.
+            self.cx.listeners.learn(self.flow.opening.acceptor, Expected::Distribution);
+        }
         let before = self.shared.link.as_ref().map(|link| link.handshake.outcome);
         take_handshake(facts, &mut self.reader.cookie_checked, self.shared, self.cx);
         let ended = before != Some(facts.outcome);
@@ -273,8 +305,11 @@ impl Told<'_> {
         let unseen = self.shared.link.is_none();
         self.shared.open_link(at, self.flow, Transport::Cleartext, self.cx);
         if unseen {
+            self.cx.listeners.learn(self.flow.opening.acceptor, Expected::Distribution);
             if let Some(link) = self.shared.link.as_mut() {
                 link.handshake.outcome = HandshakeOutcome::Unseen;
+                // The frame that proves it; the session's own count comes with the end.
+                link.messages.from_initiator = 1;
             }
             self.shared.tell_link(at, self.flow, LinkChange::Handshake, self.cx);
         }
@@ -347,8 +382,5 @@ impl Told<'_> {
 
 /// `{rex, Value}`.
 fn is_rex_answer(message: &Message<'_>) -> bool {
-    message.payload.is_some_and(|mut payload| {
-        payload.tuple() == Some(2) && payload.take_atom("rex")
-    })
+    message.payload.is_some_and(|mut payload| payload.tuple() == Some(2) && payload.take_atom("rex"))
 }
-

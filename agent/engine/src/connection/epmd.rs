@@ -21,17 +21,40 @@ impl Epmd {
         Self { exchange: Exchange::new() }
     }
 
-    pub(super) fn handle_data(&mut self, at: &At, flow: &FlowFacts, side: Side, data: &[u8], shared: &mut Shared, cx: &mut Context) {
+    pub(super) fn handle_data(
+        &mut self,
+        at: &At,
+        flow: &FlowFacts,
+        side: Side,
+        data: &[u8],
+        shared: &mut Shared,
+        cx: &mut Context,
+    ) {
         self.exchange.handle_data(at, side, data);
         self.drain(at, flow, shared, cx);
     }
 
-    pub(super) fn handle_gap(&mut self, at: &At, flow: &FlowFacts, side: Side, bytes: u64, shared: &mut Shared, cx: &mut Context) {
+    pub(super) fn handle_gap(
+        &mut self,
+        at: &At,
+        flow: &FlowFacts,
+        side: Side,
+        bytes: u64,
+        shared: &mut Shared,
+        cx: &mut Context,
+    ) {
         self.exchange.handle_gap(at, side, bytes);
         self.drain(at, flow, shared, cx);
     }
 
-    pub(super) fn handle_close(&mut self, at: &At, flow: &FlowFacts, closed_by: Option<Side>, shared: &mut Shared, cx: &mut Context) {
+    pub(super) fn handle_close(
+        &mut self,
+        at: &At,
+        flow: &FlowFacts,
+        closed_by: Option<Side>,
+        shared: &mut Shared,
+        cx: &mut Context,
+    ) {
         self.exchange.handle_close(at, closed_by);
         self.drain(at, flow, shared, cx);
     }
@@ -70,7 +93,11 @@ fn finish(finished: Finished, at: &At, flow: &FlowFacts, shared: &mut Shared, cx
     let end = |address: SocketAddr| Endpoint { ip: address.ip(), port: address.port() };
     let flow_id = shared.info(flow, cx).id.clone();
     let exchange = finished.into_exchange(end(flow.opening.initiator), end(flow.opening.acceptor), flow_id);
-    learn(&exchange, cx);
+    if exchange.accepted {
+        // Whoever answers like an EPMD is one; whoever asks like its client may be anybody.
+        cx.listeners.learn(flow.opening.acceptor, Expected::Epmd);
+        learn(&exchange, cx);
+    }
     shared.tell(at, flow, EventBody::Epmd(Box::new(exchange)), cx);
 }
 

@@ -73,9 +73,10 @@ impl FirstBytes {
         }
         let by_acceptor = from_acceptor(acceptor, expected, mid_stream);
         match (by_initiator, by_acceptor) {
-            (Verdict::Undecided | Verdict::Foreign, found @ (Verdict::Handshake | Verdict::Frames | Verdict::TlsRecords)) => {
-                found
-            }
+            (
+                Verdict::Undecided | Verdict::Foreign,
+                found @ (Verdict::Handshake | Verdict::Frames | Verdict::TlsRecords),
+            ) => found,
             // A listener of ours never speaks first.
             (Verdict::Undecided, Verdict::Foreign) if initiator.is_empty() && acceptor.len() >= 4 => Verdict::Foreign,
             (Verdict::Undecided, _) if self.full.contains(&true) => Verdict::Foreign,
@@ -88,13 +89,14 @@ fn from_initiator(bytes: &[u8], expected: Option<Expected>, mid_stream: bool) ->
     if bytes.is_empty() {
         return Verdict::Undecided;
     }
-    let epmd = match expected {
-        // On an unknown port a request must be whole and plausible; on EPMD's the first octets decide.
-        Some(Expected::Distribution) => Match::No,
-        _ => epmd::looks_like_request(bytes),
+    // An old name message begins like a list request of EPMD, and EPMD takes it for one: the port decides.
+    let (epmd, send_name) = match expected {
+        Some(Expected::Distribution) => (Match::No, dist::looks_like_send_name(bytes)),
+        Some(Expected::Epmd) => (epmd::looks_like_request(bytes), Match::No),
+        None => (epmd::looks_like_request(bytes), dist::looks_like_send_name(bytes)),
     };
     let candidates = [
-        (dist::looks_like_send_name(bytes), Verdict::Handshake),
+        (send_name, Verdict::Handshake),
         (tls::looks_like_client_hello(bytes), Verdict::Tls),
         (epmd, Verdict::Epmd),
         (if mid_stream { dist::looks_like_frames(bytes) } else { Match::No }, Verdict::Frames),

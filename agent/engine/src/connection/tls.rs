@@ -19,7 +19,15 @@ impl Tls {
         Self { session: Session::new(mid_stream) }
     }
 
-    pub(super) fn handle_data(&mut self, at: &At, flow: &FlowFacts, side: Side, data: &[u8], shared: &mut Shared, cx: &mut Context) {
+    pub(super) fn handle_data(
+        &mut self,
+        at: &At,
+        flow: &FlowFacts,
+        side: Side,
+        data: &[u8],
+        shared: &mut Shared,
+        cx: &mut Context,
+    ) {
         self.session.handle_data(at, side, data);
         if self.session.changed() {
             self.take_facts(at, flow, shared, cx);
@@ -30,7 +38,14 @@ impl Tls {
         self.session.handle_gap(at, side, bytes);
     }
 
-    pub(super) fn handle_close(&mut self, at: &At, flow: &FlowFacts, closed_by: Option<Side>, shared: &mut Shared, cx: &mut Context) {
+    pub(super) fn handle_close(
+        &mut self,
+        at: &At,
+        flow: &FlowFacts,
+        closed_by: Option<Side>,
+        shared: &mut Shared,
+        cx: &mut Context,
+    ) {
         self.session.handle_close(at, closed_by);
         self.take_facts(at, flow, shared, cx);
     }
@@ -69,11 +84,14 @@ impl Tls {
         let ended = link.tls.as_ref().is_none_or(|before| before.outcome != facts.outcome);
         link.handshake.outcome = match facts.outcome {
             TlsOutcome::BadCookie => HandshakeOutcome::BadCookie,
-            _ => HandshakeOutcome::Unseen,
+            TlsOutcome::Ok | TlsOutcome::Established | TlsOutcome::Unseen => HandshakeOutcome::Unseen,
+            // Without TLS there was none inside it.
+            TlsOutcome::RefusedByServer | TlsOutcome::RefusedByClient | TlsOutcome::Incomplete | TlsOutcome::NotTls => {
+                HandshakeOutcome::Incomplete
+            }
         };
         link.tls = Some(facts.clone());
         let change = if ended { LinkChange::Handshake } else { LinkChange::Progress };
         shared.tell_link(at, flow, change, cx);
     }
 }
-

@@ -9,8 +9,8 @@ use super::Judge;
 use crate::cluster::Cluster;
 use crate::event::{Event, EventBody, FlowInfo, LinkChange};
 use crate::model::{
-    Activity, ActivityKind, Alert, Answer, CloseReason, Confidence, End, Endpoint, EpmdExchange, EpmdNode, EpmdRequest,
-    Handshake, HandshakeOutcome, Link, PerSide, Tls, TlsOutcome, Transport,
+    Activity, ActivityKind, Alert, Answer, Builds, CloseReason, Confidence, End, Endpoint, EpmdExchange, EpmdNode,
+    EpmdRequest, Handshake, HandshakeOutcome, Link, PerSide, Tls, TlsOutcome, Transport,
 };
 use crate::packet::PacketRef;
 use crate::policy::{self, Patterns, Places, Policy, RuleSettings};
@@ -84,6 +84,7 @@ pub(crate) fn link(flow: &str, from: (&str, Option<&str>), to: (&str, Option<&st
         missing_bytes: 0,
         last_seen: at(0),
         first_packet: "1".to_owned(),
+        builds: Builds::default(),
     }
 }
 

@@ -901,6 +901,8 @@ impl<C> FlowTable<C> {
         if over {
             let reason = self.reason_when_silent(index);
             self.close(index, reason, &at, cx);
+        } else if let State::Open(opened) = &mut entry.state {
+            opened.connection.end(&at, cx);
         }
         self.settle::<X>(index, false);
     }

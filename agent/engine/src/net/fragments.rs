@@ -138,10 +138,7 @@ impl Fragments {
         if fragment.offset.value() == 0 {
             packet.protocol = fragment.protocol;
         }
-        packet
-            .buffer
-            .add(fragment.offset, fragment.more, fragment.payload)
-            .map_err(|_| "bad-ip-fragment")?;
+        packet.buffer.add(fragment.offset, fragment.more, fragment.payload).map_err(|_| "bad-ip-fragment")?;
         if packet.buffer.sections().len() > MAX_PIECES {
             self.too_many_pieces += 1;
             return Err("ip-fragment-pieces");

@@ -93,11 +93,7 @@ impl Pcap {
     }
 
     #[cold]
-    fn read_file_header(
-        &mut self,
-        stream: &mut Stream,
-        interfaces: &mut Vec<Interface>,
-    ) -> Result<LinkType, Damage> {
+    fn read_file_header(&mut self, stream: &mut Stream, interfaces: &mut Vec<Interface>) -> Result<LinkType, Damage> {
         let Some(header) = stream.take(FILE_HEADER) else {
             let (at, left) = (stream.position(), stream.left());
             return Err(format!("cut in the file header at byte {at}: it is {FILE_HEADER} bytes, {left} are there"));

@@ -75,7 +75,11 @@ impl PcapNg {
                 return Err(damaged(&format!("it says that it is {len} bytes")));
             }
             let handle = match block_type {
-                ENHANCED_PACKET | SIMPLE_PACKET | OBSOLETE_PACKET | SECTION_HEADER | INTERFACE_DESCRIPTION
+                ENHANCED_PACKET
+                | SIMPLE_PACKET
+                | OBSOLETE_PACKET
+                | SECTION_HEADER
+                | INTERFACE_DESCRIPTION
                 | INTERFACE_STATISTICS => true,
                 _ => false,
             };

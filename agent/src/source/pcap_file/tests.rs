@@ -412,8 +412,7 @@ fn several_files_are_one_timeline_and_equal_times_keep_the_order_of_files() {
     while let Some((capture, packet)) = timeline.next() {
         seen.push((capture, packet.number, packet.time.as_nanos() / 1_000_000_000));
     }
-    let expected =
-        [(1, 1, 1), (0, 1, 3), (0, 2, 5), (0, 3, 5), (1, 2, 5), (1, 3, 4), (3, 1, 5), (1, 4, 7), (0, 4, 9)];
+    let expected = [(1, 1, 1), (0, 1, 3), (0, 2, 5), (0, 3, 5), (1, 2, 5), (1, 3, 4), (3, 1, 5), (1, 4, 7), (0, 4, 9)];
     assert_eq!(seen, expected);
     assert!(timeline.next().is_none());
 }
