@@ -37,7 +37,7 @@ impl TcpFlags {
 }
 
 /// A TCP segment, still borrowed from the packet (or from the fragment pool).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'a> {
     /// From.
     pub source: SocketAddr,
@@ -58,7 +58,7 @@ pub struct Segment<'a> {
 }
 
 /// What became of a packet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decoded<'a> {
     /// A TCP segment.
     Tcp(Segment<'a>),
