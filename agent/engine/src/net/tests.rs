@@ -68,7 +68,7 @@ fn ipv4(protocol: u8, payload: &[u8]) -> Vec<u8> {
 /// `offset` in octets.
 fn ipv4_fragment(protocol: u8, id: u16, offset: u16, more: bool, payload: &[u8]) -> Vec<u8> {
     let len = u16::try_from(20 + payload.len()).unwrap();
-    let third = offset / 8 | if more { 0x2000 } else { 0 };
+    let third = (offset / 8) | if more { 0x2000 } else { 0 };
     let mut bytes = vec![0x45, 0];
     bytes.extend([len, id, third].map(u16::to_be_bytes).as_flattened());
     bytes.extend([64, protocol, 0, 0, 10, 77, 0, 1, 10, 77, 0, 2]);
@@ -385,7 +385,9 @@ fn generated() -> impl Strategy<Value = Vec<u8>> {
             let written = match kind {
                 0 | 1 => ethernet.ipv4(four, [10, 0, 0, 1], 64).tcp(port, 9100, 7, 64_000).write(&mut bytes, &payload),
                 2 | 3 => ethernet.ipv6(sixteen, [3; 16], 64).tcp(port, 9100, 7, 64_000).write(&mut bytes, &payload),
-                4 => ethernet.single_vlan(7u16.try_into().unwrap()).ipv4(four, [10, 0, 0, 1], 64)
+                4 => ethernet
+                    .single_vlan(7u16.try_into().unwrap())
+                    .ipv4(four, [10, 0, 0, 1], 64)
                     .tcp(port, 9100, 7, 64_000)
                     .write(&mut bytes, &payload),
                 _ => ethernet.ipv4(four, [10, 0, 0, 1], 64).udp(port, 4789).write(&mut bytes, &payload),

@@ -66,7 +66,7 @@ impl Pcap {
             if stream.left() == 0 {
                 return Ok(None);
             }
-            return Err(cut(stream, number, format_args!("its header is {} bytes", self.record_header)));
+            return Err(cut(stream, number, format_args!("a record header is {} bytes", self.record_header)));
         };
         let [seconds, fraction, captured, original_len] = {
             let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *header;
@@ -78,8 +78,10 @@ impl Pcap {
         }
         let len = captured as usize;
         let Some(record) = stream.take(self.record_header + len) else {
-            let bytes = self.record_header + len;
-            return Err(cut(stream, number, format_args!("with its header it is {bytes} bytes")));
+            let (at, there) = (stream.position(), stream.left().saturating_sub(self.record_header));
+            return Err(format!(
+                "cut in packet {number} at byte {at}: record header says {len} bytes, {there} are there"
+            ));
         };
         // The seconds are unsigned in the files of today's systems, which carries them to 2106.
         let nanos = i64::from(seconds) * 1_000_000_000 + i64::from(fraction) * self.nanos_per_unit;

@@ -58,8 +58,29 @@ impl PcapNg {
         number: u64,
     ) -> Result<Option<Record>, Damage> {
         loop {
+            let Some((block_type, place)) = self.next_block(stream, number)? else { return Ok(None) };
+            let block = Block { order: self.order, bytes: stream.bytes(place) };
+            let read = match block_type {
+                ENHANCED_PACKET => self.enhanced(&block, place, interfaces).map(Some),
+                SIMPLE_PACKET => self.simple(&block, place, interfaces).map(Some),
+                OBSOLETE_PACKET => self.obsolete(&block, place, interfaces).map(Some),
+                SECTION_HEADER => self.section(&block, interfaces).map(|()| None),
+                INTERFACE_DESCRIPTION => describe_interface(&block, interfaces).map(|()| None),
+                _ => self.statistics(&block, interfaces).map(|()| None),
+            };
+            let record = read.map_err(|what| damaged(number, stream.position() - place.len() as u64, what))?;
+            if let Some(record) = record {
+                self.latest = record.time;
+                return Ok(Some(record));
+            }
+        }
+    }
+
+    /// The next block of a kind that is read, whole; its type, and where it lies. `None` at the end.
+    #[inline]
+    fn next_block(&mut self, stream: &mut Stream, number: u64) -> Result<Option<(u32, Place)>, Damage> {
+        loop {
             let at = stream.position();
-            let damaged = |what: &str| format!("damaged before packet {number}, in the block at byte {at}: {what}");
             let Some(start) = stream.peek(FRAME as usize).and_then(<[u8]>::first_chunk::<{ FRAME as usize }>) else {
                 if stream.left() == 0 {
                     return Ok(None);
@@ -68,60 +89,43 @@ impl PcapNg {
             };
             let [a, b, c, d, e, f, g, h, i, j, k, l] = *start;
             if is_magic([a, b, c, d]) {
-                self.order = byte_order([i, j, k, l]).ok_or_else(|| damaged("its byte order is not told"))?;
+                let order = byte_order([i, j, k, l]);
+                self.order = order.ok_or_else(|| damaged(number, at, "its byte order is not told"))?;
             }
             let (block_type, len) = (self.order.u32([a, b, c, d]), self.order.u32([e, f, g, h]));
-            if len < FRAME || len % 4 != 0 {
-                return Err(damaged(&format!("it says that it is {len} bytes")));
-            }
-            let handle = match block_type {
+            let is_read = matches!(
+                block_type,
                 ENHANCED_PACKET
-                | SIMPLE_PACKET
-                | OBSOLETE_PACKET
-                | SECTION_HEADER
-                | INTERFACE_DESCRIPTION
-                | INTERFACE_STATISTICS => true,
-                _ => false,
-            };
-            if !handle {
-                let whole = stream.skip(u64::from(len) - 4) && stream.peek(4).is_some();
-                let end = stream.peek(4).and_then(<[u8]>::first_chunk).map(|end| self.order.u32(*end));
-                if !whole {
-                    return Err(cut(stream, number, format_args!("the block at byte {at} is {len} bytes")));
-                }
-                if end != Some(len) {
-                    return Err(damaged("its length is not the same at both ends"));
-                }
-                stream.skip(4);
-                continue;
+                    | SIMPLE_PACKET
+                    | OBSOLETE_PACKET
+                    | SECTION_HEADER
+                    | INTERFACE_DESCRIPTION
+                    | INTERFACE_STATISTICS
+            );
+            if len < FRAME || len % 4 != 0 || is_read && len > MAX_BLOCK {
+                return Err(damaged(number, at, &format!("it says that it is {len} bytes")));
             }
-            if len > MAX_BLOCK {
-                return Err(damaged(&format!("it says that it is {len} bytes")));
-            }
-            let Some(place) = stream.take(len as usize) else {
-                return Err(cut(stream, number, format_args!("the block is {len} bytes")));
+            let place = if is_read { stream.take(len as usize) } else { None };
+            // Of a block that is skipped, only the end has to be seen.
+            let end = match place {
+                Some(place) => stream.bytes(place).last_chunk().copied(),
+                None if is_read || !stream.skip(u64::from(len) - 4) => None,
+                None => stream.take(4).and_then(|end| stream.bytes(end).last_chunk().copied()),
             };
-            let block = Block { order: self.order, bytes: stream.bytes(place) };
-            if block.u32(len as usize - 4) != Some(len) {
-                return Err(damaged("its length is not the same at both ends"));
-            }
-            let record = match block_type {
-                ENHANCED_PACKET => self.enhanced(&block, place, interfaces),
-                SIMPLE_PACKET => self.simple(&block, place, interfaces),
-                OBSOLETE_PACKET => self.obsolete(&block, place, interfaces),
-                _ => {
-                    match block_type {
-                        SECTION_HEADER => self.section(&block, interfaces),
-                        INTERFACE_DESCRIPTION => describe_interface(&block, interfaces),
-                        _ => self.statistics(&block, interfaces),
-                    }
-                    .map_err(damaged)?;
-                    continue;
+            match (end, place) {
+                (None, _) => {
+                    let there = stream.position() - at + stream.left() as u64;
+                    return Err(format!(
+                        "cut before packet {number}, in the block at byte {at}: it says that it is {len} bytes, \
+                         {there} are there"
+                    ));
                 }
-            };
-            let record = record.map_err(damaged)?;
-            self.latest = record.time;
-            return Ok(Some(record));
+                (Some(end), _) if self.order.u32(end) != len => {
+                    return Err(damaged(number, at, "its length is not the same at both ends"));
+                }
+                (Some(_), Some(place)) => return Ok(Some((block_type, place))),
+                (Some(_), None) => {}
+            }
         }
     }
 
@@ -187,6 +191,12 @@ impl PcapNg {
         let interface = interfaces.get(index).ok_or(NO_INTERFACE)?;
         Ok((u32::try_from(index).map_err(|_| NO_INTERFACE)?, interface))
     }
+}
+
+/// The sentence for a block that cannot be as it is.
+#[cold]
+fn damaged(number: u64, at: u64, what: &str) -> Damage {
+    format!("damaged before packet {number}, in the block at byte {at}: {what}")
 }
 
 const TOO_SHORT: &str = "it is too short for its kind";

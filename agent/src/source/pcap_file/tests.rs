@@ -213,7 +213,7 @@ fn the_damage_of_a_cut_file_is_a_sentence_with_packet_and_byte() {
     let (packets, summary) = read(whole);
     assert!(packets.is_empty());
     let damaged = summary.damaged.unwrap();
-    assert_eq!(damaged, "cut in packet 1 at byte 24: with its header it is 90 bytes, 26 are there");
+    assert_eq!(damaged, "cut in packet 1 at byte 24: record header says 86 bytes, 10 are there");
 }
 
 #[test]
@@ -309,10 +309,16 @@ fn sections_interfaces_and_blocks_of_pcapng_are_all_understood() {
     let mut file = Writer::new(Order::Big);
     file.section()
         .interface(113, 4, &[(2, b"eth0\0"), (3, b"first"), (9, &[9]), (14, &10u64.to_be_bytes()), (0, b"")])
-        .block(4, |names| drop(names.raw(b"name resolution")))
+        .block(4, |names| {
+            names.raw(b"name resolution");
+        })
         .enhanced(0, 5, b"one")
-        .block(3, |simple| drop(simple.u32(6).raw(b"two.")))
-        .block(0x0bad, |custom| drop(custom.u32(32473).raw(b"custom")))
+        .block(3, |simple| {
+            simple.u32(6).raw(b"two.");
+        })
+        .block(0x0bad, |custom| {
+            custom.u32(32473).raw(b"custom");
+        })
         .block(5, |statistics| {
             statistics.u32(0).u32(0).u32(0).option(5, &7u64.to_be_bytes()).option(7, &2u64.to_be_bytes());
         });
@@ -321,7 +327,9 @@ fn sections_interfaces_and_blocks_of_pcapng_are_all_understood() {
         .section()
         .interface(1, 0, &[(9, &[0x80 | 1])])
         .interface(276, 0, &[])
-        .block(2, |old| drop(old.u16(1).u16(3).u32(0).u32(2_000_000).u32(5).u32(9).raw(b"three")))
+        .block(2, |old| {
+            old.u16(1).u16(3).u32(0).u32(2_000_000).u32(5).u32(9).raw(b"three");
+        })
         .enhanced(0, 7, b"four");
     file.raw(&second.bytes);
 
@@ -355,16 +363,47 @@ fn sections_interfaces_and_blocks_of_pcapng_are_all_understood() {
 
 #[test]
 fn a_pcapng_file_that_contradicts_itself_is_damaged_from_there() {
-    let good = |file: &mut Writer| drop(file.section().interface(1, 0, &[]).enhanced(0, 1, b"good"));
+    let good = |file: &mut Writer| {
+        file.section().interface(1, 0, &[]).enhanced(0, 1, b"good");
+    };
     type Damage = (fn(&mut Writer), &'static str);
     let cases: [Damage; 6] = [
-        (|file| drop(file.enhanced(3, 1, b"bad")), "names an interface that was not described"),
-        (|file| drop(file.u32(6).u32(33).raw(&[0; 40])), "says that it is 33 bytes"),
-        (|file| drop(file.u32(6).u32(8).raw(&[0; 40])), "says that it is 8 bytes"),
-        (|file| drop(file.u32(6).u32(36).raw(&[0; 24]).u32(40)), "not the same at both ends"),
-        (|file| drop(file.u32(77).u32(36).raw(&[0; 24]).u32(40)), "not the same at both ends"),
         (
-            |file| drop(file.block(6, |block| drop(block.u32(0).u32(0).u32(0).u32(400).u32(400).raw(b"short")))),
+            |file| {
+                file.enhanced(3, 1, b"bad");
+            },
+            "names an interface that was not described",
+        ),
+        (
+            |file| {
+                file.u32(6).u32(33).raw(&[0; 40]);
+            },
+            "says that it is 33 bytes",
+        ),
+        (
+            |file| {
+                file.u32(6).u32(8).raw(&[0; 40]);
+            },
+            "says that it is 8 bytes",
+        ),
+        (
+            |file| {
+                file.u32(6).u32(36).raw(&[0; 24]).u32(40);
+            },
+            "not the same at both ends",
+        ),
+        (
+            |file| {
+                file.u32(77).u32(36).raw(&[0; 24]).u32(40);
+            },
+            "not the same at both ends",
+        ),
+        (
+            |file| {
+                file.block(6, |block| {
+                    block.u32(0).u32(0).u32(0).u32(400).u32(400).raw(b"short");
+                });
+            },
             "its packet is longer than the block",
         ),
     ];
