@@ -294,8 +294,8 @@ impl<'a> Cursor<'a> {
             Tag::FUN => self.read_old_fun(&start)?,
             Tag::RECORD => {
                 let fields = self.reader.u32("record")?;
-                self.declared(&start, "record", fields, u64::from(fields).saturating_mul(RECORD_FIELD_BYTES))?;
                 self.reader.u8("record")?;
+                self.declared(&start, "record", fields, u64::from(fields).saturating_mul(RECORD_FIELD_BYTES))?;
                 Token::Record { module: self.read_atom("record")?, name: self.read_atom("record")?, fields }
             }
             Tag(tag) => return Err(start.malformed(Tag(tag).refused_as(), Fault::UnknownTag(tag))),
@@ -620,14 +620,15 @@ mod tests {
         let mut names = 0_u64;
         while pending + names > 0 {
             let start = cursor.reader;
-            let token = cursor.token()?;
             if let Some(fewer) = names.checked_sub(1) {
                 names = fewer;
-                if !matches!(token, Token::Atom(_)) {
+                if start.peek().is_some_and(|tag| ![82, 100, 115, 118, 119].contains(&tag)) {
                     return Err(start.malformed("atom", Fault::Impossible));
                 }
+                cursor.token()?;
                 continue;
             }
+            let token = cursor.token()?;
             pending += match token {
                 Token::Tuple(arity) => arity.into(),
                 Token::List(count) => u64::from(count) + 1,
@@ -679,7 +680,8 @@ mod tests {
             for mut cursor in [Cursor::new(Reader::new(&bytes), &ATOMS), Cursor::cut(Reader::new(&bytes), &ATOMS)] {
                 let _ = (cursor.arity_of_args(), cursor.list_len_hint(), cursor.clone().skip(16));
                 for detail in [crate::etf::print::Detail::Types, crate::etf::print::Detail::Full] {
-                    crate::etf::print::render(cursor, detail, 64);
+                    let text = crate::etf::print::render(cursor, detail, 64);
+                    prop_assert!(text.len() <= 67);
                 }
                 while cursor.token().is_ok() {}
             }

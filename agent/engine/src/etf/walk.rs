@@ -214,7 +214,7 @@ enum Stop {
 enum Part {
     /// An atom: a node, a module, a name.
     Atom,
-    /// An atom that is counted as part of the octets that follow it.
+    /// An atom that is among the octets that were counted.
     AtomInside,
     /// As many atoms as were counted.
     Atoms,
@@ -222,6 +222,8 @@ enum Part {
     Pid,
     /// Octets to pass over, as many as were counted.
     Octets,
+    /// The octets that were counted, less that atom.
+    Rest,
     /// A small integer.
     Integer,
     /// A small integer that is an arity.
@@ -232,14 +234,14 @@ enum Part {
 
 /// The parts of each token that has any, in wire order.
 mod parts {
-    use super::Part::{self, Arity, Atom, AtomInside, Atoms, Integer, Octets, Pid, Terms};
+    use super::Part::{self, Arity, Atom, AtomInside, Atoms, Integer, Octets, Pid, Rest, Terms};
 
     /// Pid, port, reference: node, then numbers.
     pub(super) const NODE: &[Part] = &[Atom, Octets];
     /// Export: module, function, arity.
     pub(super) const EXPORT: &[Part] = &[Atom, Atom, Arity];
     /// Closure: module, and the rest by its size.
-    pub(super) const FUN: &[Part] = &[AtomInside, Octets];
+    pub(super) const FUN: &[Part] = &[AtomInside, Rest];
     /// Closure of old: pid, module, index, uniq, free variables.
     pub(super) const OLD_FUN: &[Part] = &[Pid, Atom, Octets, Atom, Integer, Integer, Terms];
     /// Native record: module, name, names, values.
@@ -259,7 +261,7 @@ struct State {
     parts: &'static [Part],
     /// Octets for [`Part::Octets`].
     octets: u32,
-    /// Terms for [`Part::Terms`].
+    /// Terms for [`Part::Terms`], octets of the atom for [`Part::Rest`].
     count: u32,
     /// Atoms to come for [`Part::Atoms`].
     names: u32,
@@ -405,8 +407,11 @@ impl State {
             Part::Atom => (size, self.pass) = atom_head(rest, atoms)?,
             Part::AtomInside => {
                 (size, self.pass) = atom_head(rest, atoms)?;
-                let whole = u32::try_from(self.pass.saturating_add(size as u64)).unwrap_or(u32::MAX);
-                self.octets = self.octets.checked_sub(whole).ok_or(Stop::Refused("fun", Fault::Impossible))?;
+                self.count = u32::try_from(self.pass.saturating_add(size as u64)).unwrap_or(u32::MAX);
+            }
+            Part::Rest => {
+                let rest = self.octets.checked_sub(self.count).ok_or(Stop::Refused("fun", Fault::Impossible))?;
+                self.pass = rest.into();
             }
             Part::Atoms => {
                 if let Some(names) = self.names.checked_sub(1) {
