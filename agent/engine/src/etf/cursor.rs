@@ -26,6 +26,10 @@ pub(super) const RECORD_FIELD_BYTES: u64 = 3;
 /// Nesting up to which [`Cursor::arity_of_args`] looks past arguments; as `Limits::term_depth` has it by default.
 const ARGUMENT_DEPTH: usize = 256;
 
+const TUPLES: [Tag; 2] = [Tag::SMALL_TUPLE, Tag::LARGE_TUPLE];
+const INTEGERS: [Tag; 4] = [Tag::SMALL_INTEGER, Tag::INTEGER, Tag::SMALL_BIG, Tag::LARGE_BIG];
+const REFERENCES: [Tag; 3] = [Tag::NEWER_REFERENCE, Tag::NEW_REFERENCE, Tag::REFERENCE];
+
 /// Walks a term token by token. `atoms` is the table of the message's distribution header.
 ///
 /// A cursor is a copy of a place: to look ahead, copy it. A failed read leaves it where it was.
@@ -66,6 +70,7 @@ impl<'a> Cursor<'a> {
     /// term is refused as `UnknownTag(80)`, see [`is_compressed`](super::is_compressed).
     pub fn token(&mut self) -> Result<Token<'a>, Malformed> {
         let start = self.reader;
+        // Handed on as it is: taking it apart and together again costs as much as reading it.
         let token = self.read();
         if token.is_err() {
             self.reader = start;
@@ -89,7 +94,7 @@ impl<'a> Cursor<'a> {
     /// The next term, if it is an atom; goes past it then and only then.
     #[inline]
     pub fn atom(&mut self) -> Option<Atom<'a>> {
-        self.take(|token| if let Token::Atom(atom) = token { Some(atom) } else { None })
+        self.ahead(|cursor| cursor.read_atom("atom").ok())
     }
 
     /// Whether the next term is the atom of this (ASCII) text. Stays where it is.
@@ -103,37 +108,37 @@ impl<'a> Cursor<'a> {
     /// Goes past the next term if it is the atom of this (ASCII) text, and says whether it was.
     #[inline]
     pub fn take_atom(&mut self, text: &str) -> bool {
-        self.take(|token| matches!(token, Token::Atom(atom) if atom.is(text)).then_some(())).is_some()
+        self.ahead(|cursor| cursor.atom().filter(|atom| atom.is(text))).is_some()
     }
 
     /// Enters a tuple, if the next term is one, and gives its arity.
     #[inline]
     pub fn tuple(&mut self) -> Option<u32> {
-        self.take(|token| if let Token::Tuple(arity) = token { Some(arity) } else { None })
+        self.take(&TUPLES, |token| if let Token::Tuple(arity) = token { Some(arity) } else { None })
     }
 
     /// Enters a tuple of `arity` elements, if the next term is one.
     #[inline]
     pub fn expect_tuple(&mut self, arity: u32) -> Option<()> {
-        self.take(|token| (token == Token::Tuple(arity)).then_some(()))
+        self.take(&TUPLES, |token| (token == Token::Tuple(arity)).then_some(()))
     }
 
     /// The next term, if it is an integer of up to 64 bits.
     #[inline]
     pub fn integer(&mut self) -> Option<i64> {
-        self.take(|token| if let Token::Integer(value) = token { Some(value) } else { None })
+        self.take(&INTEGERS, |token| if let Token::Integer(value) = token { Some(value) } else { None })
     }
 
     /// The next term, if it is a process identifier.
     #[inline]
     pub fn pid(&mut self) -> Option<Pid<'a>> {
-        self.take(|token| if let Token::Pid(pid) = token { Some(pid) } else { None })
+        self.ahead(|cursor| cursor.read_pid().ok())
     }
 
     /// The next term, if it is a reference or an alias.
     #[inline]
     pub fn reference(&mut self) -> Option<Reference<'a>> {
-        self.take(|token| if let Token::Reference(reference) = token { Some(reference) } else { None })
+        self.take(&REFERENCES, |token| if let Token::Reference(reference) = token { Some(reference) } else { None })
     }
 
     /// How many elements the list declares that comes next, whatever its tail; `None` for another term. Stays where it is.
@@ -170,11 +175,22 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// What the next token is, if it has one of these tags and is what is wanted.
     #[inline]
-    fn take<T>(&mut self, wanted: impl FnOnce(Token<'a>) -> Option<T>) -> Option<T> {
+    fn take<T>(&mut self, tags: &[Tag], wanted: impl FnOnce(Token<'a>) -> Option<T>) -> Option<T> {
+        let tag = self.reader.peek()?;
+        if !tags.contains(&Tag(tag)) {
+            return None;
+        }
+        self.ahead(|cursor| wanted(cursor.read().ok()?))
+    }
+
+    /// Reads on a copy, and moves only if that gave something.
+    #[inline]
+    fn ahead<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let mut ahead = *self;
-        let found = wanted(ahead.read().ok()?)?;
-        *self = ahead;
+        let found = read(&mut ahead)?;
+        self.reader = ahead.reader;
         Some(found)
     }
 
@@ -311,6 +327,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// An atom where only an atom can be.
+    #[inline]
     fn read_atom(&mut self, what: &'static str) -> Result<Atom<'a>, Malformed> {
         let start = self.reader;
         let tag = Tag(self.reader.u8(what)?);
