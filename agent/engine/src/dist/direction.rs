@@ -49,7 +49,7 @@ pub(super) struct Direction {
 }
 
 impl Direction {
-    fn new(stage: Stage, whole: bool) -> Self {
+    fn new(stage: Stage, mid_stream: bool) -> Self {
         Self {
             stage,
             buffer: Vec::new(),
@@ -58,7 +58,7 @@ impl Direction {
             rest: 0,
             active: None,
             searched: None,
-            decoder: Decoder { whole, orphans: !whole, ..Decoder::default() },
+            decoder: Decoder { whole: !mid_stream, mid_stream, orphans: mid_stream, ..Decoder::default() },
             octets: 0,
             handshake_messages: 0,
             frames: 0,
@@ -67,11 +67,11 @@ impl Direction {
     }
 
     pub(super) fn from_handshake() -> Self {
-        Self::new(Stage::Handshake, true)
+        Self::new(Stage::Handshake, false)
     }
 
     pub(super) fn mid_stream() -> Self {
-        Self::new(Stage::Search, false)
+        Self::new(Stage::Search, true)
     }
 
     pub(super) fn memory(&self) -> usize {

@@ -3,12 +3,12 @@
 //! A sender puts an atom into slot (atom index mod 2039), and the indexes of the atoms that are there from the start are
 //! fixed in each build. So entries that are set vote for builds, and where a capture begins in the middle even references to
 //! entries that were never seen do: what a `SPAWN_REQUEST` of arity 4 starts is nearly always `erpc:execute_call/4`. Once a
-//! build stands out, its table names the atoms of slots that were set before the capture. That is an inference and is
-//! marked as one: an atom of the application may have taken the slot.
+//! build stands out, its table names the atoms of slots that were set before the capture, as far as they are atoms that travel.
+//! That is an inference and is marked as one: an atom of the application may have taken the slot.
 
 use std::sync::OnceLock;
 
-use foldhash::HashMap;
+use foldhash::{HashMap, HashSet};
 
 use super::control::{Control, Role};
 use super::header::Header;
@@ -58,7 +58,7 @@ pub struct BuildGuess {
     pub confidence: Confidence,
 }
 
-const NAMES_OF_BUILDS: [(&str, u16, &str); BUILDS] = [
+const BUILT: [(&str, u16, &str); BUILDS] = [
     ("23.2.6", 23, include_str!("../../data/atom-slots/otp-23.2.6.txt")),
     ("25.2.3", 25, include_str!("../../data/atom-slots/otp-25.2.3.txt")),
     ("27.3.4.1", 27, include_str!("../../data/atom-slots/otp-27.3.4.1.txt")),
@@ -68,12 +68,12 @@ const NAMES_OF_BUILDS: [(&str, u16, &str); BUILDS] = [
 
 /// Atoms with a larger index, of ordinary boots.
 const TRAVELLING: &str = include_str!("../../data/atom-slots/travelling.txt");
+/// Atoms that may be inferred.
+const WORTH: &str = include_str!("../../data/atom-slots/worth.txt");
 
 struct Tables {
-    /// By build and slot: the atom whose index is the slot.
-    predefined: [Vec<&'static str>; BUILDS],
-    /// By build and slot: an atom with a larger index that travels more than the predefined one.
-    travelling: [HashMap<u16, &'static str>; BUILDS],
+    /// By build and slot: the atom that a reference to the slot most likely means.
+    atoms: [HashMap<u16, &'static str>; BUILDS],
     /// In which slots each build has an atom; several, where boots differ.
     slots: HashMap<&'static [u8], Vec<(u8, u16)>>,
 }
@@ -81,30 +81,29 @@ struct Tables {
 fn tables() -> &'static Tables {
     static TABLES: OnceLock<Tables> = OnceLock::new();
     TABLES.get_or_init(|| {
-        let predefined = NAMES_OF_BUILDS.map(|(_, _, file)| parse(file));
-        let mut travelling: [HashMap<u16, &str>; BUILDS] = Default::default();
-        let mut slots: HashMap<&[u8], Vec<(u8, u16)>> = HashMap::default();
-        for (build, table) in (0..).zip(&predefined) {
-            for (slot, atom) in (0..).zip(table) {
-                slots.entry(atom.as_bytes()).or_default().push((build, slot));
+        let worth: HashSet<&str> = WORTH.lines().filter(|line| !line.starts_with('#')).collect();
+        let mut tables = Tables { atoms: Default::default(), slots: HashMap::default() };
+        let mut enter = |build: usize, slot: u16, atom: &'static str| {
+            if worth.contains(atom) {
+                tables.atoms[build].insert(slot, atom);
+            }
+            tables.slots.entry(atom.as_bytes()).or_default().push((build as u8, slot));
+        };
+        for (build, (_, _, file)) in BUILT.iter().enumerate() {
+            for line in file.lines().take(USED) {
+                let (slot, atom) = line.split_once(' ').unwrap_or((line, ""));
+                slot.parse().into_iter().for_each(|slot| enter(build, slot, atom));
             }
         }
+        // later, for it is these that travel
         for line in TRAVELLING.lines().filter(|line| !line.starts_with('#')) {
             let mut words = line.splitn(3, ' ');
             let (Some(name), Some(slot), Some(atom)) = (words.next(), words.next(), words.next()) else { continue };
-            let (Some(build), Ok(slot)) = (NAMES_OF_BUILDS.iter().position(|row| row.0 == name), slot.parse()) else {
-                continue;
-            };
-            travelling[build].insert(slot, atom);
-            slots.entry(atom.as_bytes()).or_default().push((build as u8, slot));
+            let build = BUILT.iter().position(|row| row.0 == name);
+            build.into_iter().for_each(|build| slot.parse().into_iter().for_each(|slot| enter(build, slot, atom)));
         }
-        Tables { predefined, travelling, slots }
+        tables
     })
-}
-
-/// Lines of index and atom, by index.
-fn parse(file: &'static str) -> Vec<&'static str> {
-    file.lines().take(USED).map(|line| line.split_once(' ').map_or("", |(_, atom)| atom)).collect()
 }
 
 impl Build {
@@ -112,14 +111,9 @@ impl Build {
         (0..BUILDS as u8).map(Self)
     }
 
-    /// The atom that an ordinary node of this build has in the slot.
+    /// The atom that an ordinary node of this build has in the slot, if it is one that travels.
     pub(super) fn atom(self, slot: u16) -> Option<&'static [u8]> {
-        let tables = tables();
-        let build = usize::from(self.0);
-        let atom = match tables.travelling.get(build)?.get(&slot) {
-            Some(atom) => atom,
-            None => tables.predefined.get(build)?.get(usize::from(slot))?,
-        };
+        let atom = tables().atoms.get(usize::from(self.0))?.get(&slot)?;
         Some(atom.as_bytes())
     }
 
@@ -149,7 +143,7 @@ impl Fingerprint {
 
     pub(super) fn guess(&self) -> Option<BuildGuess> {
         let build = usize::from(self.settled?.0);
-        let &(name, otp, _) = NAMES_OF_BUILDS.get(build)?;
+        let &(name, otp, _) = BUILT.get(build)?;
         let score = self.scores.get(build).copied().unwrap_or_default();
         let confidence = if score >= LIKELY { Confidence::Likely } else { Confidence::Possible };
         Some(BuildGuess { build: name, otp, confidence })
@@ -252,7 +246,7 @@ impl Fingerprint {
     fn settle(&mut self, (min, max): Span) {
         let possible = |otp: u16| min.is_none_or(|min| min <= otp) && max.is_none_or(|max| otp <= max);
         let score = |build: Build| {
-            let possible = NAMES_OF_BUILDS.get(usize::from(build.0)).is_some_and(|row| possible(row.1));
+            let possible = BUILT.get(usize::from(build.0)).is_some_and(|row| possible(row.1));
             self.scores.get(usize::from(build.0)).copied().filter(|_| possible)
         };
         let mut scores: Vec<(i32, Build)> =
@@ -296,7 +290,9 @@ mod tests {
     #[test]
     fn every_table_has_all_slots_and_the_first_atoms_of_every_build() {
         for build in Build::all() {
-            assert_eq!(tables().predefined[usize::from(build.0)].len(), USED);
+            let slots: HashSet<u16> =
+                tables().slots.values().flatten().filter(|home| home.0 == build.0).map(|home| home.1).collect();
+            assert_eq!(slots.len(), USED);
             assert_eq!(build.atom(1), Some(&b"true"[..]));
         }
     }

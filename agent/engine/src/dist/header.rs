@@ -185,6 +185,7 @@ mod tests {
         let mut table = AtomTable::new();
         assert_eq!(header.resolve(&cache, &mut table), Unknown { any: true, empty: Some(1856) });
         assert!(table[1].is("net_kernel"));
+        drop(table);
         header.apply(&mut cache);
         assert_eq!(cache.get(431), Slot::Known(b"net_kernel"));
     }

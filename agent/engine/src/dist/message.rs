@@ -61,6 +61,8 @@ pub(super) struct Decoder {
     pub(super) fingerprint: Fingerprint,
     /// The start was seen, and no octet is missing since.
     pub(super) whole: bool,
+    /// It began in the middle: what was set before is unknown.
+    pub(super) mid_stream: bool,
     /// Further fragments may come of sequences that are not known.
     pub(super) orphans: bool,
     /// Frames that read well since the start or the last gap.
@@ -205,7 +207,7 @@ impl Decoder {
     }
 
     fn read<O: Output>(&mut self, cx: &mut Context<'_, O>, start: Reader<'_>, envelope: &Envelope<'_>) -> Opened {
-        let Self { cache, fingerprint, whole, .. } = self;
+        let Self { cache, fingerprint, whole, mid_stream, .. } = self;
         let strict = *whole || self.good >= TRUSTED_AFTER;
         let depth = cx.bounds.term_depth;
         let header = envelope.header;
@@ -235,7 +237,7 @@ impl Decoder {
                 fingerprint.expect(&control, cx.release());
             }
             if let Some(build) = fingerprint.build() {
-                infer(&mut table, cache, build, *whole);
+                infer(&mut table, cache, build, *mid_stream);
                 disown_nodes(start, &mut table);
             }
         }
@@ -323,13 +325,14 @@ fn cursor<'t>(reader: Reader<'t>, table: &'t [Atom<'t>], to_the_end: bool) -> Cu
     if to_the_end { Cursor::new(reader, table) } else { Cursor::cut(reader, table) }
 }
 
-/// Puts the atoms of a build in the place of what is not known. A stale entry must say the same.
-fn infer<'t>(table: &mut AtomTable<'t>, cache: &'t AtomCache, build: Build, whole: bool) {
+/// Puts the atoms of a build in the place of what is not known. A stale entry must say the same; an empty one counts only
+/// where the start was not seen, for what a gap holds is as likely an atom of the application.
+fn infer<'t>(table: &mut AtomTable<'t>, cache: &'t AtomCache, build: Build, mid_stream: bool) {
     for atom in table.iter_mut().filter(|atom| atom.text.is_none()) {
         let Some(slot) = atom.slot else { continue };
         let Some(text) = build.atom(slot) else { continue };
         let likely = match cache.get(slot) {
-            Slot::Empty => !whole,
+            Slot::Empty => mid_stream,
             Slot::Stale(stale) => stale == text,
             Slot::Known(_) => false,
         };
