@@ -150,8 +150,8 @@ fn links(name: &str) -> Vec<Flow> {
 fn sent(name: &str) -> Vec<(String, String, u64, u64)> {
     let truth = captures::path(&name.replace(".pcap", ".truth.json")).unwrap();
     let truth: serde_json::Value = serde_json::from_slice(&std::fs::read(truth).unwrap()).unwrap();
-    let nodes = truth["sockets_at_end"].as_array().unwrap();
-    let sockets = nodes.iter().flat_map(|node| node["tcp"].as_array().unwrap());
+    let nodes = truth["sockets_at_end"].as_array().into_iter().flatten();
+    let sockets = nodes.flat_map(|node| node["tcp"].as_array().unwrap());
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
     sockets
         .map(|socket| {
