@@ -3,8 +3,8 @@
 use crate::etf::Walker;
 use crate::wire::{Fault, Malformed};
 
-/// What a walker holds on the heap at most for each level of nesting, roughly.
-const LEVEL: usize = 16;
+/// What a walker holds on the heap at most for each level of nesting.
+const LEVEL: usize = size_of::<u32>();
 
 /// How far the terms of a message are.
 pub(super) struct Walk {
