@@ -115,6 +115,6 @@ mod tests {
             "127.0.0.1:4369".parse().unwrap(),
             Timestamp::from_parts(1, 0),
         );
-        assert_eq!(id.to_string(), "PINNED");
+        assert_eq!(id.to_string(), "f9cf404e1f11dc6e");
     }
 }
