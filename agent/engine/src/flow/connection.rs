@@ -417,12 +417,19 @@ impl<C> Connection<C> {
     where
         C: Conversation<X>,
     {
+        let direction = &self.directions[side.index()];
+        if direction.is_holding() || direction.has_fin() {
+            self.skip_holes(turn, side);
+        }
+    }
+
+    fn skip_holes<X>(&mut self, turn: &mut Turn<'_, X>, side: Side)
+    where
+        C: Conversation<X>,
+    {
         let moment = Moment { now: turn.now, segments: self.segments };
         let two_way = self.is_two_way(side);
         let (direction, mut up) = self.split(turn, side);
-        if !direction.is_holding() && !direction.has_fin() {
-            return;
-        }
         let context = Context { limits: up.limits, moment, two_way };
         direction.settle(&context, &mut up);
     }

@@ -193,6 +193,7 @@ impl Direction {
     }
 
     /// Whether octets wait behind a hole.
+    #[inline]
     pub(super) fn is_holding(&self) -> bool {
         !self.held.is_empty()
     }
@@ -200,13 +201,13 @@ impl Direction {
     /// Bytes on the heap.
     #[inline]
     pub(super) fn memory(&self) -> usize {
-        let history = if self.history.is_some() { History::SIZE + ALLOCATION_OVERHEAD } else { 0 };
+        let history = self.history.as_ref().map_or(0, |history| history.memory() + ALLOCATION_OVERHEAD);
+        if self.held.capacity() == 0 && self.stray.is_none() {
+            return history;
+        }
         let stray = if self.stray.is_some() { size_of::<Stray>() + ALLOCATION_OVERHEAD } else { 0 };
-        self.held.capacity() * size_of::<Held>()
-            + self.held.len() * ALLOCATION_OVERHEAD
-            + self.held_octets
-            + history
-            + stray
+        let pieces = self.held.capacity() * size_of::<Held>() + self.held.len() * ALLOCATION_OVERHEAD;
+        history + stray + pieces + self.held_octets
     }
 
     /// Drops every octet kept; which octets were seen stays known.
@@ -472,7 +473,7 @@ impl Direction {
         if !data.is_empty() {
             up.data(data);
             if up.keep() == Keep::History {
-                self.history.get_or_insert_with(History::new).push(offset, data);
+                self.history.get_or_insert_default().push(offset, data);
             }
         }
         let cut = u64::from(len).saturating_sub(data.len() as u64);

@@ -26,6 +26,10 @@ use crate::time::Timestamp;
 /// memory into entries.
 const ENTRY_SHARE: usize = 8;
 
+/// One entry of each class for so many bytes of `flow_memory` is kept, the newest ones, as long as anything but links
+/// can go instead: a new connection must get the time to show what it is also when worthier ones fill the memory.
+const MEMORY_PER_NEWCOMER: usize = 64 << 10;
+
 /// How long the remains of a connection are kept: Linux's TIME_WAIT, after which nothing of it is under way.
 const REMAINS_KEPT: Duration = Duration::from_secs(60);
 
@@ -63,6 +67,10 @@ impl Class {
         Self::Attempt,
         Self::Link,
     ];
+
+    /// Those that are given up for each other, the first first.
+    const NOT_LINKS: [Self; 6] =
+        [Self::HalfOpen, Self::Silent, Self::Unknown, Self::Candidate, Self::Epmd, Self::Attempt];
 
     const fn of(value: Value) -> Self {
         match value {
@@ -755,11 +763,15 @@ impl<C> FlowTable<C> {
             return true;
         }
         self.stats.limits.count(Limit::FlowMemory);
-        let first_of =
-            |table: &mut Self, classes: &[Class], cx: &mut X| classes.iter().any(|&class| table.evict_first(class, cx));
-        first_of(self, &[Class::HalfOpen, Class::Silent, Class::Unknown], cx)
+        let newcomers = self.limits.flow_memory / MEMORY_PER_NEWCOMER;
+        let first_of = |table: &mut Self, classes: &[Class], kept: usize, cx: &mut X| {
+            classes.iter().any(|&class| table.population[class as usize] > kept && table.evict_first(class, cx))
+        };
+        let (lower, higher) = Class::NOT_LINKS.split_at(3);
+        first_of(self, lower, newcomers, cx)
             || self.empty_first(Holes::OfOthers, cx)
-            || first_of(self, &[Class::Candidate, Class::Epmd, Class::Attempt], cx)
+            || first_of(self, higher, newcomers, cx)
+            || first_of(self, &Class::NOT_LINKS, 0, cx)
             || self.empty_first(Holes::OfLinks, cx)
             || (needy == Class::Link && self.evict_first(Class::Link, cx))
     }
