@@ -12,6 +12,7 @@
 
 mod clock;
 mod connection;
+mod ends;
 mod history;
 mod id;
 mod lists;

@@ -228,7 +228,8 @@ impl Direction {
         let offset = self.offset(acknowledgement);
         if let Some(stray) = &mut self.stray {
             let from_stray = i64::from(acknowledgement.wrapping_sub(stray.end).cast_signed());
-            stray.acknowledged |= from_stray.abs() <= OUTSIDE_WINDOW;
+            let is_here = (offset - self.highest.max(self.next).cast_signed()).abs() <= OUTSIDE_WINDOW;
+            stray.acknowledged |= !is_here && from_stray.abs() <= OUTSIDE_WINDOW;
         }
         // An acknowledgement of what is not there yet may be ahead by what the capture missed, or be a lie.
         if offset > self.acknowledged.latest.cast_signed()

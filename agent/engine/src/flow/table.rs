@@ -1,37 +1,33 @@
 //! All connections: found by their ends, aged by the packets' clock, and shed in order of their worth.
 
+mod aging;
+mod entry;
+mod shedding;
+
 use std::collections::BTreeSet;
-use std::hash::{BuildHasher, Hash, Hasher};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
+use self::entry::{BY_HOLE, BY_USE, Class, Entries, Entry, HalfOpen, Holes, Opened, State};
 use super::clock::PacketClock;
-use super::connection::{Connection, NewSyn, Remains, Turn, Verdict};
-use super::id::FlowId;
-use super::lists::{Linked, Links, List, NONE};
+use super::connection::{Connection, NewSyn, Turn, Verdict};
+use super::ends::Ends;
+use super::lists::{Links, List, NONE};
 use super::orientation::sender_is_acceptor;
 use super::reassembly::ALLOCATION_OVERHEAD;
-use super::{Conversation, FlowStats, GapCause, Interest, Limit, Opening, Ports, Value};
+use super::{Conversation, FlowStats, GapCause, Interest, Limit, Opening, Ports};
 use crate::limits::Limits;
 use crate::model::CloseReason;
 use crate::net::{Segment, TcpFlags};
-use crate::packet::{At, InterfaceId, PacketRef, Side};
+use crate::packet::{At, Side};
 use crate::time::Timestamp;
 
 /// The share of `flow_memory` (one in so many) that unanswered SYNs may have, and the remains of ended connections
 /// as well. Table entries, once made, are used again but not given back, so a flood of SYNs must not turn all of the
 /// memory into entries.
 const ENTRY_SHARE: usize = 8;
-
-/// One entry of each class for so many bytes of `flow_memory` is kept, the newest ones, as long as anything but links
-/// can go instead: a new connection must get the time to show what it is also when worthier ones fill the memory.
-const MEMORY_PER_NEWCOMER: usize = 64 << 10;
-
-/// How long the remains of a connection are kept: Linux's TIME_WAIT, after which nothing of it is under way.
-const REMAINS_KEPT: Duration = Duration::from_secs(60);
 
 /// Time-outs that one segment may pay for. Two would keep up with any rate of opening connections; more lets a
 /// backlog shrink.
@@ -42,189 +38,6 @@ const TIMEOUTS_PER_CALL: usize = 4096;
 
 /// What an armed time-out costs: the entry of a B-tree whose nodes are two thirds full, with its part of the inner nodes.
 const TIMER_MEMORY: usize = 32;
-
-/// What an entry is counted as, the first to go first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Class {
-    Ended,
-    HalfOpen,
-    Silent,
-    Unknown,
-    Candidate,
-    Epmd,
-    Attempt,
-    Link,
-}
-
-impl Class {
-    const ALL: [Self; 8] = [
-        Self::Ended,
-        Self::HalfOpen,
-        Self::Silent,
-        Self::Unknown,
-        Self::Candidate,
-        Self::Epmd,
-        Self::Attempt,
-        Self::Link,
-    ];
-
-    /// Those that are given up for each other, the first first.
-    const NOT_LINKS: [Self; 6] =
-        [Self::HalfOpen, Self::Silent, Self::Unknown, Self::Candidate, Self::Epmd, Self::Attempt];
-
-    const fn of(value: Value) -> Self {
-        match value {
-            Value::Unknown => Self::Unknown,
-            Value::Candidate => Self::Candidate,
-            Value::Epmd => Self::Epmd,
-            Value::Attempt => Self::Attempt,
-            Value::Link => Self::Link,
-        }
-    }
-
-    const fn idle(self, limits: &Limits) -> Duration {
-        match self {
-            Self::Ended => REMAINS_KEPT,
-            Self::Link => limits.idle_link,
-            _ => limits.idle_flow,
-        }
-    }
-}
-
-/// Both ends of a connection, the lower first, so that both directions find the same entry. IPv4 is mapped into IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ends {
-    low: [u64; 2],
-    high: [u64; 2],
-    low_port: u16,
-    high_port: u16,
-}
-
-impl Ends {
-    /// The ends of a segment, and whether the lower sent it.
-    #[inline]
-    fn of(segment: &Segment<'_>) -> (Self, bool) {
-        let source = (Self::bits(segment.source.ip()), segment.source.port());
-        let destination = (Self::bits(segment.destination.ip()), segment.destination.port());
-        let from_low = source <= destination;
-        let ((low, low_port), (high, high_port)) = if from_low { (source, destination) } else { (destination, source) };
-        (Self { low, high, low_port, high_port }, from_low)
-    }
-
-    fn bits(ip: IpAddr) -> [u64; 2] {
-        match ip {
-            IpAddr::V4(ip) => [0, 0xffff_0000_0000 | u64::from(u32::from(ip))],
-            IpAddr::V6(ip) => {
-                let bits = u128::from(ip);
-                [(bits >> 64) as u64, bits as u64]
-            }
-        }
-    }
-
-    fn address(&self, low: bool) -> SocketAddr {
-        let ([upper, lower], port) = if low { (self.low, self.low_port) } else { (self.high, self.high_port) };
-        let ip = Ipv6Addr::from(u128::from(upper) << 64 | u128::from(lower));
-        SocketAddr::new(ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4), port)
-    }
-}
-
-impl Hash for Ends {
-    #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        for word in self.low.into_iter().chain(self.high) {
-            state.write_u64(word);
-        }
-        state.write_u32(u32::from(self.low_port) << 16 | u32::from(self.high_port));
-    }
-}
-
-/// A SYN that nobody answered yet. A flood consists of these, so it is small.
-#[derive(Clone, Copy, Debug)]
-struct HalfOpen {
-    at: At,
-    last_seen: Timestamp,
-    initial: u32,
-    /// The other end's own SYN: a simultaneous open (RFC 9293, figure 7).
-    other_initial: Option<u32>,
-}
-
-/// A connection with its book-keeping.
-#[derive(Debug)]
-struct Opened<C> {
-    connection: Connection<C>,
-    /// What was added to the table's memory for it.
-    charged: usize,
-    /// When it is on the list of time-outs.
-    armed: Option<Timestamp>,
-    /// What the conversation asked for last, and when that is by the layer's clock, until it fires.
-    wanted: Option<Timestamp>,
-    wanted_due: Option<Timestamp>,
-}
-
-#[derive(Debug)]
-enum State<C> {
-    Free,
-    HalfOpen(HalfOpen),
-    Open(Box<Opened<C>>),
-    Ended(Remains),
-}
-
-#[derive(Debug)]
-struct Entry<C> {
-    ends: Ends,
-    initiator_is_low: bool,
-    class: Class,
-    /// In which list of holes it is.
-    holes: Option<Holes>,
-    touched: Timestamp,
-    by_use: Links,
-    by_hole: Links,
-    state: State<C>,
-}
-
-impl<C> Entry<C> {
-    const fn side(&self, from_low: bool) -> Side {
-        if from_low == self.initiator_is_low { Side::Initiator } else { Side::Acceptor }
-    }
-
-    fn opening(&self, at: At, mid_stream: bool) -> Opening {
-        let (initiator, acceptor) =
-            (self.ends.address(self.initiator_is_low), self.ends.address(!self.initiator_is_low));
-        Opening { id: FlowId::new(initiator, acceptor, at.time), at, initiator, acceptor, mid_stream }
-    }
-}
-
-/// Lists of connections that have octets waiting behind a hole, the oldest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holes {
-    OfOthers,
-    OfLinks,
-}
-
-const BY_USE: usize = 0;
-const BY_HOLE: usize = 1;
-
-#[derive(Debug)]
-struct Entries<C>(Vec<Entry<C>>);
-
-impl<C> Entries<C> {
-    #[inline]
-    fn get_mut(&mut self, index: u32) -> Option<&mut Entry<C>> {
-        self.0.get_mut(index as usize)
-    }
-}
-
-impl<C> Linked<BY_USE> for Entries<C> {
-    fn links(&mut self, index: u32) -> Option<&mut Links> {
-        self.get_mut(index).map(|entry| &mut entry.by_use)
-    }
-}
-
-impl<C> Linked<BY_HOLE> for Entries<C> {
-    fn links(&mut self, index: u32) -> Option<&mut Links> {
-        self.get_mut(index).map(|entry| &mut entry.by_hole)
-    }
-}
 
 /// What is to be done with a segment after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -418,7 +231,7 @@ impl<C> FlowTable<C> {
         }
         let index = u32::try_from(self.entries.0.len()).ok().filter(|&index| index != NONE)?;
         self.entries.0.push(Entry {
-            ends: Ends { low: [0; 2], high: [0; 2], low_port: 0, high_port: 0 },
+            ends: Ends::default(),
             initiator_is_low: true,
             class: Class::Ended,
             holes: None,
@@ -732,73 +545,6 @@ impl<C> FlowTable<C> {
         }
     }
 
-    /// Gives up, in order of worth, what is beyond the limits.
-    #[inline]
-    fn shed<X: Ports>(&mut self, cx: &mut X)
-    where
-        C: Conversation<X>,
-    {
-        while self.population[Class::HalfOpen as usize] > self.share {
-            self.stats.limits.count(Limit::HalfOpenFlows);
-            self.evict_first(Class::HalfOpen, cx);
-        }
-        while self.population[Class::Ended as usize] > self.share {
-            self.evict_first(Class::Ended, cx);
-        }
-        while self.memory() > self.limits.flow_memory {
-            if !self.shed_one(Class::Link, cx) {
-                return;
-            }
-        }
-    }
-
-    /// Gives up the least valuable thing, for the sake of something of the class `needy`.
-    #[cold]
-    fn shed_one<X: Ports>(&mut self, needy: Class, cx: &mut X) -> bool
-    where
-        C: Conversation<X>,
-    {
-        // What has ended is over with nothing lost.
-        if self.evict_first(Class::Ended, cx) {
-            return true;
-        }
-        self.stats.limits.count(Limit::FlowMemory);
-        let newcomers = self.limits.flow_memory / MEMORY_PER_NEWCOMER;
-        let first_of = |table: &mut Self, classes: &[Class], kept: usize, cx: &mut X| {
-            classes.iter().any(|&class| table.population[class as usize] > kept && table.evict_first(class, cx))
-        };
-        let (lower, higher) = Class::NOT_LINKS.split_at(3);
-        first_of(self, lower, newcomers, cx)
-            || self.empty_first(Holes::OfOthers, cx)
-            || first_of(self, higher, newcomers, cx)
-            || first_of(self, &Class::NOT_LINKS, 0, cx)
-            || self.empty_first(Holes::OfLinks, cx)
-            || (needy == Class::Link && self.evict_first(Class::Link, cx))
-    }
-
-    fn evict_first<X: Ports>(&mut self, class: Class, cx: &mut X) -> bool
-    where
-        C: Conversation<X>,
-    {
-        let Some(index) = self.by_use[class as usize].first() else { return false };
-        let at = self.timeout_at(index);
-        self.close(index, CloseReason::Evicted, &at, cx);
-        self.remove(index);
-        true
-    }
-
-    /// Delivers what the connection with the oldest hole has waiting.
-    fn empty_first<X: Ports>(&mut self, holes: Holes, cx: &mut X) -> bool
-    where
-        C: Conversation<X>,
-    {
-        let Some(index) = self.by_hole[holes as usize].first() else { return false };
-        let at = self.timeout_at(index);
-        self.flush(index, GapCause::Limit, &at, cx);
-        self.settle::<X>(index, false);
-        true
-    }
-
     /// Delivers what waits behind a connection's holes, and ends it if that was all.
     fn flush<X: Ports>(&mut self, index: u32, cause: GapCause, at: &At, cx: &mut X)
     where
@@ -825,108 +571,6 @@ impl<C> FlowTable<C> {
         if let Ok(found) = self.index.find_entry(self.hasher.hash_one(ends), |&other| other == index) {
             found.remove();
         }
-    }
-
-    /// Processes up to `batch` time-outs that are due.
-    #[cold]
-    fn expire<X: Ports>(&mut self, batch: usize, cx: &mut X)
-    where
-        C: Conversation<X>,
-    {
-        let now = self.clock.now();
-        for _ in 0..batch {
-            if let Some(&(due, index)) = self.timers.first()
-                && due <= now
-            {
-                self.timers.pop_first();
-                self.fire(index, cx);
-            } else if let Some(index) = self.idle(now) {
-                let at = self.timeout_at(index);
-                let reason = self.reason_when_silent(index);
-                self.close(index, reason, &at, cx);
-                self.remove(index);
-            } else {
-                break;
-            }
-        }
-        self.next_due = self.earliest();
-    }
-
-    fn fire<X: Ports>(&mut self, index: u32, cx: &mut X)
-    where
-        C: Conversation<X>,
-    {
-        let at = self.timeout_at(index);
-        let Self { entries, stats, limits, clock, .. } = self;
-        let Some(State::Open(opened)) = entries.get_mut(index).map(|entry| &mut entry.state) else { return };
-        opened.armed = None;
-        let fires = opened.wanted_due.take_if(|due| *due <= clock.now()).is_some();
-        let time = if fires { at.time.max(opened.wanted.unwrap_or(at.time)) } else { at.time };
-        let at = At { time, ..at };
-        let mut turn = Turn { at: &at, now: clock.now(), limits, stats, cx };
-        let verdict = opened.connection.handle_timeout(&mut turn, fires);
-        self.conclude(index, verdict, &at, cx);
-        self.settle::<X>(index, false);
-    }
-
-    /// An entry that was silent for too long.
-    fn idle(&mut self, now: Timestamp) -> Option<u32> {
-        let limits = &self.limits;
-        let entries = &self.entries.0;
-        Class::ALL.into_iter().zip(&self.by_use).find_map(|(class, list)| {
-            let index = list.first()?;
-            let entry = entries.get(index as usize)?;
-            (entry.touched.plus(class.idle(limits)) <= now).then_some(index)
-        })
-    }
-
-    /// When the next thing is due.
-    fn earliest(&self) -> Timestamp {
-        let silent = Class::ALL.into_iter().zip(&self.by_use).filter_map(|(class, list)| {
-            let entry = self.entries.0.get(list.first()? as usize)?;
-            Some(entry.touched.plus(class.idle(&self.limits)))
-        });
-        let armed = self.timers.first().map(|&(due, _)| due);
-        silent.chain(armed).min().unwrap_or(Timestamp::from_nanos(i64::MAX))
-    }
-
-    fn reason_when_silent(&mut self, index: u32) -> CloseReason {
-        match self.entries.get_mut(index).map(|entry| &entry.state) {
-            Some(State::Open(opened)) => opened.connection.reason_when_silent(),
-            _ => CloseReason::Silent,
-        }
-    }
-
-    fn finish_entry<X: Ports>(&mut self, index: u32, cx: &mut X)
-    where
-        C: Conversation<X>,
-    {
-        let at = self.timeout_at(index);
-        self.flush(index, GapCause::Lost, &at, cx);
-        let patience = self.limits.handshake;
-        let Some(entry) = self.entries.get_mut(index) else { return };
-        let over = match &entry.state {
-            State::Open(opened) => opened.connection.is_ended_one_way(),
-            State::HalfOpen(half) => at.time.since(half.last_seen) >= patience,
-            State::Free | State::Ended(_) => false,
-        };
-        if over {
-            let reason = self.reason_when_silent(index);
-            self.close(index, reason, &at, cx);
-        } else if let State::Open(opened) = &mut entry.state {
-            opened.connection.end(&at, cx);
-        }
-        self.settle::<X>(index, false);
-    }
-
-    /// The moment of something that no packet caused.
-    fn timeout_at(&self, index: u32) -> At {
-        let interface = match self.entries.0.get(index as usize).map(|entry| &entry.state) {
-            Some(State::Open(opened)) => opened.connection.facts().opening.at.interface,
-            Some(State::HalfOpen(half)) => half.at.interface,
-            _ => InterfaceId::default(),
-        };
-        At { time: self.clock.packet_time(), packet: PacketRef::default(), interface }
     }
 }
 
