@@ -85,7 +85,16 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// As [`Cursor::token`]; `TooDeep` beyond `depth` open compounds.
+    #[inline]
     pub fn skip(&mut self, depth: usize) -> Result<(), Malformed> {
+        if let Some(len) = usual(self.reader.rest(), self.atoms.len()) {
+            self.reader.bytes("term", len)?;
+            return Ok(());
+        }
+        self.skip_any(depth)
+    }
+
+    fn skip_any(&mut self, depth: usize) -> Result<(), Malformed> {
         let len = walk::skip(&self.reader, self.atoms.len(), depth, !self.cut)?;
         self.reader.bytes("term", len)?;
         Ok(())
@@ -114,6 +123,12 @@ impl<'a> Cursor<'a> {
     /// Enters a tuple, if the next term is one, and gives its arity.
     #[inline]
     pub fn tuple(&mut self) -> Option<u32> {
+        if let [104, arity, ..] = *self.reader.rest()
+            && usize::from(arity) + 2 <= self.reader.len()
+        {
+            self.reader.bytes("tuple", 2).ok()?;
+            return Some(arity.into());
+        }
         self.take(&TUPLES, |token| if let Token::Tuple(arity) = token { Some(arity) } else { None })
     }
 
@@ -445,6 +460,24 @@ fn small_enough(negative: bool, digits: &[u8]) -> Option<i64> {
     }
     let magnitude = digits.iter().take(used).rev().fold(0_u64, |value, &digit| value << 8 | u64::from(digit));
     if negative { 0_i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
+}
+
+/// The length of the term that comes first, if it is one of those that control messages are made of, in the form that
+/// nodes give them: small integer, empty list, atom, process identifier or reference with a cached node.
+#[inline]
+fn usual(bytes: &[u8], atoms: usize) -> Option<usize> {
+    const CACHED: u8 = Tag::ATOM_CACHE_REF.0;
+    let known = |index: u8| usize::from(index) < atoms;
+    let len = match *bytes {
+        [CACHED, index, ..] if known(index) => 2,
+        [97, _, ..] => 2,
+        [106, ..] => 1,
+        [119, len, ..] => 2 + usize::from(len),
+        [88, CACHED, index, ..] if known(index) => 15,
+        [90, 0, words @ 1..=5, CACHED, index, ..] if known(index) => 9 + 4 * usize::from(words),
+        _ => return None,
+    };
+    (len <= bytes.len()).then_some(len)
 }
 
 #[cfg(test)]

@@ -221,6 +221,15 @@ impl<C> Connection<C> {
         self.directions.iter().any(Direction::is_holding)
     }
 
+    /// Whether what it holds is to be counted anew after this segment. A busy connection is weighed at every sixteenth:
+    /// what it holds does not grow but by what waits behind holes, and then each segment counts.
+    #[inline]
+    pub(super) fn is_weighed(&self) -> bool {
+        const YOUNG: u32 = 64;
+        const EVERY: u32 = 16;
+        self.segments < YOUNG || self.segments.is_multiple_of(EVERY) || self.is_holding() || self.counts_only
+    }
+
     /// Bytes beyond its own size.
     #[inline]
     pub(super) fn memory<X>(&self) -> usize

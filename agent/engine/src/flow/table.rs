@@ -499,9 +499,9 @@ impl<C> FlowTable<C> {
             }
             timers.insert((due, index));
         }
-        let timer = if opened.armed.is_some() { TIMER_MEMORY } else { 0 };
-        let charge = size_of::<Opened<C>>() + ALLOCATION_OVERHEAD + connection.memory() + timer;
-        if charge != opened.charged {
+        if connection.is_weighed() {
+            let timer = if opened.armed.is_some() { TIMER_MEMORY } else { 0 };
+            let charge = size_of::<Opened<C>>() + ALLOCATION_OVERHEAD + connection.memory() + timer;
             *charged = *charged - opened.charged + charge;
             opened.charged = charge;
         }
