@@ -203,11 +203,6 @@ impl Session {
         side: Side,
         out: &'c mut O,
     ) -> (Context<'c, O>, &'c mut Direction) {
-        let framing = match self.negotiated() {
-            Some(flags) if flags.distribution_header() => Framing::Header,
-            Some(_) => Framing::PassThrough,
-            None => Framing::Any,
-        };
         let [initiator, acceptor] = &mut self.directions;
         let waited = self.replied.is_some_and(|replied| at.time.since(replied) >= SETUP_TIME);
         let frames_may_follow = self.handshake.facts.outcome == HandshakeOutcome::Incomplete
@@ -217,7 +212,7 @@ impl Session {
             Side::Acceptor => acceptor,
         };
         let handshake = &mut self.handshake;
-        (Context { at, side, handshake, bounds: self.bounds, framing, frames_may_follow, out }, direction)
+        (Context { at, side, handshake, bounds: self.bounds, frames_may_follow, out }, direction)
     }
 }
 
@@ -227,7 +222,6 @@ struct Context<'c, O> {
     side: Side,
     handshake: &'c mut Handshake,
     bounds: Bounds,
-    framing: Framing,
     /// Frames of this side prove that the handshake passed, for the acceptor's part of it was not (wholly) seen.
     frames_may_follow: bool,
     out: &'c mut O,
@@ -267,6 +261,16 @@ impl<O: Output> Context<'_, O> {
         self.frames_may_follow = false;
         if self.handshake.frames_follow() {
             self.out.handshake_progress(self.at, self.side, &self.handshake.facts);
+        }
+    }
+
+    /// What the capabilities of both sides say of the framing.
+    #[inline]
+    fn framing(&self) -> Framing {
+        match self.handshake.facts.negotiated() {
+            Some(flags) if flags.distribution_header() => Framing::Header,
+            Some(_) => Framing::PassThrough,
+            None => Framing::Any,
         }
     }
 

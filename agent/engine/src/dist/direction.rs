@@ -33,6 +33,8 @@ pub(super) struct Direction {
     stage: Stage,
     /// The beginning of what is not complete: a handshake message, a length, a head, or what is searched.
     buffer: Vec<u8>,
+    /// Octets at the start of the search buffer in which nothing begins.
+    passed: usize,
     /// Octets of the head, or of the search buffer, with which it is worth looking again.
     need: usize,
     frame_len: u32,
@@ -53,6 +55,7 @@ impl Direction {
         Self {
             stage,
             buffer: Vec::new(),
+            passed: 0,
             need: 0,
             frame_len: 0,
             rest: 0,
@@ -109,9 +112,26 @@ impl Direction {
     /// and so never leaves anything in the buffer before the slice is used up.
     fn take_joined<O: Output>(&mut self, cx: &mut Context<'_, O>, data: &[u8]) {
         self.buffer.extend_from_slice(data);
-        if self.buffer.len() >= self.need {
-            let joined = std::mem::take(&mut self.buffer);
-            self.take(cx, &joined);
+        let kept = self.buffer.get(self.passed..).unwrap_or_default();
+        if kept.len() < self.need {
+            return;
+        }
+        match resync::find(kept, cx.framing()) {
+            Found::At(_) => {
+                let joined = std::mem::take(&mut self.buffer);
+                let passed = std::mem::take(&mut self.passed);
+                self.take(cx, joined.get(passed..).unwrap_or_default());
+            }
+            Found::Pending { from, need } => {
+                self.searched = self.searched.map(|searched| searched.saturating_add(from as u64));
+                self.need = need;
+                self.passed += from;
+                // moved up only when that frees more than it moves, so that small pieces cost no more than large ones
+                if self.passed > self.buffer.len() / 2 {
+                    self.buffer.drain(..self.passed);
+                    self.passed = 0;
+                }
+            }
         }
     }
 
@@ -319,7 +339,7 @@ impl Direction {
     }
 
     fn search<'d, O: Output>(&mut self, cx: &mut Context<'_, O>, data: &'d [u8]) -> &'d [u8] {
-        match resync::find(data, cx.framing) {
+        match resync::find(data, cx.framing()) {
             Found::At(place) => {
                 self.stage = Stage::Length;
                 if let Some(searched) = self.searched.take() {
@@ -351,6 +371,7 @@ impl Direction {
     /// The boundary is lost; the buffer and what follows are searched.
     fn lose_boundary_here(&mut self) {
         self.stage = Stage::Search;
+        self.passed = 0;
         self.need = 0;
         self.rest = 0;
         self.active = None;
@@ -367,6 +388,7 @@ impl Direction {
             Stage::Deaf => self.decoder.octets_missing(),
             Stage::Search => {
                 self.buffer.clear();
+                self.passed = 0;
                 self.need = 0;
                 self.decoder.frames_missing();
             }
@@ -405,10 +427,11 @@ impl Direction {
 
     /// Nothing follows: what is searched may end with a frame that nothing can confirm any more.
     pub(super) fn close<O: Output>(&mut self, cx: &mut Context<'_, O>) {
-        if self.stage == Stage::Search && resync::is_last(&self.buffer, cx.framing) {
+        let last = std::mem::take(&mut self.buffer);
+        let last = last.get(self.passed..).unwrap_or_default();
+        if self.stage == Stage::Search && resync::is_last(last, cx.framing()) {
             self.stage = Stage::Length;
-            let last = std::mem::take(&mut self.buffer);
-            self.take(cx, &last);
+            self.take(cx, last);
         }
         self.buffer = Vec::new();
     }

@@ -130,7 +130,7 @@ impl Decoder {
             _ => return Opened::Astray("frame that begins with no known tag"),
         }
         let other = if envelope.pass_through { Framing::Header } else { Framing::PassThrough };
-        if cx.framing == other && self.strict() {
+        if cx.framing() == other && self.strict() {
             cx.violation(if envelope.pass_through {
                 "pass-through frame on a connection with distribution headers"
             } else {
