@@ -270,6 +270,44 @@ fn builds_are_told_by_their_atoms() {
     }
 }
 
+#[test]
+fn nothing_but_distribution_looks_like_it() {
+    let (mut distribution, mut others) = (0, 0);
+    for name in [
+        "noise-otp25.pcap",
+        "garbage-on-dist-ports-otp25.pcap",
+        "tls13-mutual-otp25.pcap",
+        "tls12-mutual-otp25.pcap",
+        "epmd-queries-otp25.pcap",
+        "apps-otp25.pcap",
+        "big-messages-otp25.pcap",
+        "midstream-otp25.pcap",
+    ] {
+        let Some(flows) = captures::flows(name) else { return };
+        for flow in flows {
+            let streams = Side::BOTH.map(|side| flow.stream(side));
+            let named = looks_like_send_name(&streams[0]) == Match::Yes(());
+            if named || name.starts_with("midstream") {
+                distribution += 1;
+                // from the middle of either stream on
+                let middles = streams.each_ref().map(|stream| &stream[stream.len() / 3..]);
+                assert!(
+                    middles.iter().all(|bytes| bytes.len() < 500 || looks_like_frames(bytes) == Match::Yes(())),
+                    "{name}"
+                );
+                continue;
+            }
+            for stream in streams {
+                others += 1;
+                for start in (0..stream.len()).step_by(61) {
+                    assert_ne!(looks_like_frames(&stream[start..]), Match::Yes(()), "{name} {:?}", flow.acceptor);
+                }
+            }
+        }
+    }
+    assert!(distribution >= 4 && others > 50, "{distribution} {others}");
+}
+
 /// All octets of a flow as turns of one side each.
 fn turns(flow: &Flow) -> Vec<(At, Side, Vec<u8>)> {
     let mut turns: Vec<(At, Side, Vec<u8>)> = Vec::new();

@@ -196,19 +196,28 @@ const DEPTH: usize = 4096;
 
 /// The start of a control message: its number, and where its elements begin.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Control<'a> {
+pub(super) struct Control {
     pub(super) operation: Operation,
-    /// At the first element.
-    pub(super) elements: Cursor<'a>,
     /// Number of elements.
     pub(super) arity: u32,
+    /// Octets before the first element.
+    pub(super) elements_at: usize,
 }
 
-impl<'a> Control<'a> {
+impl Control {
+    /// In the place of one that is not there.
+    pub(super) const NOTHING: Self = Self { operation: Operation(0), arity: 0, elements_at: 0 };
+
     /// Reads the tuple and the number. The number may be of any integer tag, the tuple of any tuple tag, as receivers take them.
     #[inline]
-    pub(super) fn open(cursor: &mut Cursor<'a>) -> Result<Self, Malformed> {
-        let wrong = cursor.reader.malformed("control message", Fault::Impossible);
+    pub(super) fn open(mut cursor: Cursor<'_>) -> Result<Self, Malformed> {
+        // what every node sends: SMALL_TUPLE_EXT, SMALL_INTEGER_EXT
+        if let [104, arity, 97, number, ..] = *cursor.reader.rest()
+            && arity > 0
+        {
+            return Ok(Self { operation: Operation(number), arity: u32::from(arity) - 1, elements_at: 4 });
+        }
+        let (start, wrong) = (cursor.reader.len(), cursor.reader.malformed("control message", Fault::Impossible));
         let Token::Tuple(arity @ 1..) = cursor.token()? else {
             return Err(wrong);
         };
@@ -216,16 +225,15 @@ impl<'a> Control<'a> {
             return Err(wrong);
         };
         let operation = Operation(u8::try_from(number).map_err(|_| wrong)?);
-        Ok(Self { operation, elements: *cursor, arity: arity - 1 })
+        Ok(Self { operation, arity: arity - 1, elements_at: start - cursor.reader.len() })
     }
 
-    /// Goes past all elements.
-    #[inline]
-    pub(super) fn skip(&self, cursor: &mut Cursor<'a>, depth: usize) -> Result<(), Malformed> {
-        for _ in 0..self.arity {
-            cursor.skip(depth)?;
+    /// What is wrong with a message that no release sends.
+    pub(super) fn oddity(&self) -> String {
+        match self.operation.row() {
+            Some(row) => format!("{} with {} elements", row.name, self.arity),
+            None => format!("unknown operation {}", self.operation.0),
         }
-        Ok(())
     }
 }
 

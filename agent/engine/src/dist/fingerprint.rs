@@ -177,7 +177,7 @@ impl Fingerprint {
     }
 
     /// References to what was set before the capture, where the operation says what they should be.
-    pub(super) fn expect(&mut self, control: &Control<'_>, span: Span) {
+    pub(super) fn expect(&mut self, control: Control, elements: Cursor<'_>, span: Span) {
         if self.settled.is_some() || self.expectations >= VOTES {
             return;
         }
@@ -186,7 +186,7 @@ impl Fingerprint {
             at: At::default(),
             side: Side::Initiator,
             operation: control.operation,
-            control: control.elements,
+            control: elements,
             arity: control.arity,
             payload: None,
             frame_len: 0,

@@ -53,6 +53,11 @@ impl<'a> Header<'a> {
             return Ok(Self::NONE);
         }
         let flags = reader.bytes("atom cache flags", usize::from(count) / 2 + 1)?;
+        // nearly every header only refers to what was set before: one octet for each reference
+        if flags.iter().all(|pair| pair & 0x88 == 0) {
+            let references = reader.bytes("atom cache index", count.into())?;
+            return Ok(Self { count, flags, references, long_atoms: false, sets: false });
+        }
         let long_atoms = nibble(flags, count) & 1 != 0;
         let start = reader.rest();
         let mut sets = false;
@@ -92,19 +97,20 @@ impl<'a> Header<'a> {
         'a: 't,
     {
         let mut unknown = Unknown::default();
+        if !self.sets {
+            let segments = self.flags.iter().flat_map(|pair| [pair & 7, pair >> 4]);
+            table.extend(self.references.iter().zip(segments).map(|(&low, segment)| {
+                let slot = u16::from(segment & 7) << 8 | u16::from(low);
+                let text = look_up(cache, slot, &mut unknown);
+                Atom { text, latin1: false, slot: Some(slot), inferred: false }
+            }));
+            return unknown;
+        }
         for (slot, new) in self.references() {
             let text = match new {
                 Some(text) => Some(text),
-                None => self.earlier(table, slot).or_else(|| match cache.get(slot) {
-                    Slot::Known(text) => Some(text),
-                    Slot::Stale(_) => None,
-                    Slot::Empty => {
-                        unknown.empty.get_or_insert(slot);
-                        None
-                    }
-                }),
+                None => self.earlier(table, slot).or_else(|| look_up(cache, slot, &mut unknown)),
             };
-            unknown.any |= text.is_none();
             table.push(Atom { text, latin1: false, slot: Some(slot), inferred: false });
         }
         unknown
@@ -122,13 +128,23 @@ impl<'a> Header<'a> {
     /// The text that this very header gave to the slot before. No node refers to a slot twice in a header, but what
     /// does must not be read otherwise than the receiver reads it.
     fn earlier<'t>(&self, table: &AtomTable<'t>, slot: u16) -> Option<&'t [u8]> {
-        if !self.sets {
-            return None;
-        }
         let new = |index: usize| u8::try_from(index).is_ok_and(|index| nibble(self.flags, index) & 8 != 0);
         let same = |(index, atom): &(usize, &Atom<'t>)| atom.slot == Some(slot) && new(*index);
         table.iter().enumerate().rev().find(same).and_then(|(_, atom)| atom.text)
     }
+}
+
+#[inline]
+fn look_up<'t>(cache: &'t AtomCache, slot: u16, unknown: &mut Unknown) -> Option<&'t [u8]> {
+    match cache.get(slot) {
+        Slot::Known(text) => return Some(text),
+        Slot::Stale(_) => {}
+        Slot::Empty => {
+            unknown.empty.get_or_insert(slot);
+        }
+    }
+    unknown.any = true;
+    None
 }
 
 /// Iterator over the references of a header.

@@ -215,27 +215,28 @@ impl Decoder {
         let unknown = if header.is_empty() { Unknown::default() } else { header.resolve(cache, &mut table) };
 
         let mut at = cursor(start, &table, envelope.complete);
-        let walked = Control::open(&mut at).and_then(|control| control.skip(&mut at, depth));
-        let cut = match walked {
+        let control = Control::open(at);
+        let walked = control.and_then(|control| at.skip(depth).map(|()| control));
+        let (control, cut) = match walked {
             Ok(_) if envelope.wants_more(at.reader.len()) => return Opened::More,
-            Ok(_) => false,
+            Ok(control) => (control, false),
             Err(error) if error.fault == Fault::Truncated && !envelope.last_try => return Opened::More,
-            Err(error) if error.fault == Fault::Truncated && !envelope.complete => true,
+            // only its start is kept, but that much can be said
+            Err(error) if error.fault == Fault::Truncated && !envelope.complete && control.is_ok() => {
+                (control.unwrap_or(Control::NOTHING), true)
+            }
             Err(error) => {
                 cx.broken(strict, "dist", Malformed { what: "control message", ..error });
                 return Opened::Open(Active { walk: Walk::lost(), goes_on: envelope.goes_on() });
             }
         };
-        let control_len = start.len() - at.reader.len();
+        let control_len = if cut { start.len() } else { start.len() - at.reader.len() };
 
         if header.sets {
             fingerprint.observe(header, cx.release());
         }
         if unknown.any {
-            let elements = Control::open(&mut cursor(start, &table, envelope.complete));
-            if let Ok(control) = elements {
-                fingerprint.expect(&control, cx.release());
-            }
+            fingerprint.expect(control, Cursor::cut(after(start, control.elements_at), &table), cx.release());
             if let Some(build) = fingerprint.build() {
                 infer(&mut table, cache, build, *mid_stream);
                 disown_nodes(start, &mut table);
@@ -245,11 +246,7 @@ impl Decoder {
             cx.violation(&format!("reference to atom cache slot {slot}, which was never set"));
         }
 
-        let Ok(control) = Control::open(&mut cursor(start, &table, envelope.complete)) else {
-            return Opened::Open(Active::lost());
-        };
-        let mut payload = start;
-        let _ = payload.bytes("control message", if cut { start.len() } else { control_len });
+        let payload = after(start, control_len);
         let row = control.operation.row();
         let has_payload = row.map_or(!payload.is_empty(), |row| row.payload);
         let known = row.is_some_and(|row| row.takes(control.arity));
@@ -270,17 +267,14 @@ impl Decoder {
                 at: *cx.at,
                 side: cx.side,
                 operation: control.operation,
-                control: control.elements,
+                control: cursor(after(start, control.elements_at), &table, envelope.complete),
                 arity: control.arity,
                 payload: (has_payload && in_version && !cut).then_some(at_payload),
                 frame_len: envelope.frame_len,
             });
         }
         if !known && strict {
-            cx.violation(&match row {
-                Some(row) => format!("{} with {} elements", row.name, control.arity),
-                None => format!("unknown operation {}", control.operation.0),
-            });
+            cx.violation(&control.oddity());
         }
 
         let (result, opened) = if single && in_version {
@@ -317,6 +311,13 @@ impl Envelope<'_> {
             None => None,
         }
     }
+}
+
+/// What is left after so many octets that were read before.
+#[inline]
+fn after(mut reader: Reader<'_>, octets: usize) -> Reader<'_> {
+    let _ = reader.bytes("control message", octets);
+    reader
 }
 
 /// A cursor that takes the end of the bytes for the end of the term only where it is.

@@ -160,8 +160,7 @@ fn reads_as_message(body: &[u8]) -> Match {
     let cache = AtomCache::default();
     let mut table = AtomTable::new();
     header.resolve(&cache, &mut table);
-    let mut cursor = Cursor::cut(reader, &table);
-    match Control::open(&mut cursor) {
+    match Control::open(Cursor::cut(reader, &table)) {
         Ok(control) if control.operation.row().is_some_and(|row| row.takes(control.arity)) => Match::Yes,
         Ok(_) => Match::No,
         Err(_) => Match::NeedMore,
