@@ -1,5 +1,7 @@
 use std::io::{Cursor, Write};
 
+use distwatch_engine::limits::Limits;
+use distwatch_engine::net::{Decoded, Net};
 use proptest::prelude::*;
 
 use super::*;
@@ -154,6 +156,29 @@ fn two_interfaces_are_told_apart_by_name_and_their_drops_are_summed() {
     assert!(packets.iter().any(|packet| packet.interface == 0) && packets.iter().any(|packet| packet.interface == 1));
     let progress = file.progress();
     assert_eq!(Some(progress.read), progress.total);
+}
+
+#[test]
+fn real_captures_of_several_link_types_give_the_segments_that_tshark_counts() {
+    // Packets, TCP segments and their payload (`tshark -Y tcp -T fields -e tcp.len`).
+    let expected = [
+        ("formats-otp25-nsec.pcap", 105, 83, 4009),
+        ("client-net-otp25.pcap", 128, 87, 2832),
+        ("cluster3-name-otp25.pcap", 169, 139, 5006),
+        ("two-interfaces-otp27.pcapng", 117, 95, 3033),
+    ];
+    for (name, packets, segments, payload) in expected {
+        let mut file = CaptureFile::open(&captures(name)).unwrap();
+        let mut net = Net::new(&Limits::default());
+        let (mut seen, mut octets) = (0, 0);
+        while let Some(packet) = file.next() {
+            if let Decoded::Tcp(segment) = net.decode(&packet.to_packet(0, InterfaceId(packet.interface))) {
+                seen += 1;
+                octets += segment.payload.len();
+            }
+        }
+        assert_eq!((file.summary().packets, seen, octets), (packets, segments, payload), "{name}");
+    }
 }
 
 /// Where each packet of a pcap or pcapng file ends, and all other places where it may end as well.
