@@ -16,6 +16,10 @@ const BLOCK: usize = 1 << 20;
 /// The first block, which is read when the file is opened. It is small since a timeline opens all of its files before
 /// it reads the first packet, and most small captures need no thread at all.
 const FIRST_BLOCK: usize = 64 << 10;
+/// What the first byte of a block is aligned to. A large allocation begins 16 bytes into a page, and there the kernel's
+/// copy out of the (aligned) page cache takes more than twice as long on AMD EPYC: 0.38 s instead of 0.15 s for
+/// 750 MB.
+const PAGE: usize = 4096;
 /// Full blocks that may wait. With the ones being filled and parsed, a file takes four blocks.
 const BLOCKS_AHEAD: usize = 2;
 
@@ -91,9 +95,10 @@ enum Blocks {
 
 #[derive(Default)]
 struct Block {
-    /// Always of full length; only the first `len` bytes were read.
+    /// Always of full length; only the bytes from `start` to `end` were read.
     bytes: Vec<u8>,
-    len: usize,
+    start: usize,
+    end: usize,
     /// This one is the last.
     last: bool,
     /// Why it is, where the file goes on.
@@ -101,29 +106,41 @@ struct Block {
 }
 
 impl Block {
-    /// Fills `bytes` as far as the source goes.
+    /// Memory for a block of `len` bytes, wherever its first page begins.
+    fn memory(len: usize) -> Vec<u8> {
+        vec![0; len + PAGE]
+    }
+
+    /// Fills `bytes`, which [`memory`](Self::memory) gave, as far as the source goes.
     fn read(source: &mut Source, mut bytes: Vec<u8>) -> Self {
-        let mut len = 0;
-        loop {
-            match bytes.get_mut(len..) {
-                None | Some([]) => return Self { bytes, len, last: false, fault: None },
+        let start = bytes.as_ptr().align_offset(PAGE).min(PAGE);
+        let full = bytes.len().saturating_sub(PAGE) + start;
+        let mut end = start;
+        let (last, fault) = loop {
+            match bytes.get_mut(end..full) {
+                None | Some([]) => break (false, None),
                 Some(space) => match source.read(space) {
-                    Ok(0) => return Self { bytes, len, last: true, fault: None },
-                    Ok(read) => len += read,
+                    Ok(0) => break (true, None),
+                    Ok(read) => end += read,
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Self { bytes, len, last: true, fault: Some(error) },
+                    Err(error) => break (true, Some(error)),
                 },
             }
-        }
+        };
+        Self { bytes, start, end, last, fault }
+    }
+
+    fn filled(&self) -> &[u8] {
+        self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 }
 
 /// The stream.
 pub(super) struct Stream {
     block: Vec<u8>,
-    /// How much of `block` there is, and how much of that is behind us.
-    end: usize,
+    /// Where in `block` the next byte is, and where its bytes end.
     at: usize,
+    end: usize,
     /// What was taken over from finished blocks, and how much of it is behind us. Comes before `block`.
     carry: Vec<u8>,
     carry_at: usize,
@@ -140,23 +157,22 @@ impl Stream {
     pub(super) fn new(source: Source, total: Option<u64>) -> io::Result<Self> {
         let read = Arc::new(AtomicU64::new(0));
         let mut source: Source = Box::new(Counted { source, read: Arc::clone(&read) });
-        let mut first = Block::read(&mut source, vec![0; FIRST_BLOCK]);
-        if first.len == 0
+        let mut first = Block::read(&mut source, Block::memory(FIRST_BLOCK));
+        if first.filled().is_empty()
             && let Some(error) = first.fault
         {
             return Err(error);
         }
-        let compression = Compression::of(first.bytes.get(..first.len).unwrap_or_default());
+        let compression = Compression::of(first.filled());
         if compression != Compression::None {
-            first.bytes.truncate(first.len);
-            let packed = Cursor::new(first.bytes).chain(Faulty(first.fault.take()));
+            let packed = Cursor::new(first.filled().to_vec()).chain(Faulty(first.fault.take()));
             source = compression.unpack(Box::new(packed.chain(source)))?;
-            first = Block::read(&mut source, vec![0; FIRST_BLOCK]);
+            first = Block::read(&mut source, Block::memory(FIRST_BLOCK));
         }
         Ok(Self {
             block: first.bytes,
-            end: first.len,
-            at: 0,
+            at: first.start,
+            end: first.end,
             carry: Vec::new(),
             carry_at: 0,
             position: 0,
@@ -255,7 +271,8 @@ impl Stream {
     /// What the stream begins with, in words, for a file that is no capture; `None` for an empty one.
     pub(super) fn description_of_start(&mut self) -> Option<String> {
         const SHOWN: usize = 8;
-        let start = self.block.get(..self.end.min(SHOWN)).unwrap_or_default();
+        let start = self.block.get(self.at..self.end).unwrap_or_default();
+        let start = start.get(..SHOWN).unwrap_or(start);
         if let Some(fault) = self.fault() {
             return Some(fault);
         }
@@ -313,7 +330,7 @@ impl Stream {
         }
         let Blocks::Ahead { full, empty } = &self.blocks else { return false };
         let old = std::mem::take(&mut self.block);
-        if old.len() == BLOCK {
+        if old.len() == BLOCK + PAGE {
             // The thread may have ended, having read everything.
             let _ = empty.send(old);
         }
@@ -326,7 +343,7 @@ impl Stream {
             self.blocks = Blocks::Ended;
             self.fault = block.fault;
         }
-        (self.block, self.end, self.at) = (block.bytes, block.len, 0);
+        (self.block, self.at, self.end) = (block.bytes, block.start, block.end);
         true
     }
 }
@@ -341,7 +358,7 @@ fn read_ahead(source: Source) -> io::Result<Blocks> {
 
 fn fill(mut source: Source, filled: &SyncSender<Block>, emptied: &Receiver<Vec<u8>>) {
     loop {
-        let bytes = emptied.try_recv().unwrap_or_else(|_| vec![0; BLOCK]);
+        let bytes = emptied.try_recv().unwrap_or_else(|_| Block::memory(BLOCK));
         let block = Block::read(&mut source, bytes);
         let last = block.last;
         if filled.send(block).is_err() || last {
