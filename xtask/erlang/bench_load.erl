@@ -22,7 +22,7 @@ act(Node, N) when N =< 740 ->
     gen_server:call({till, Node}, {basket, N, Items}, infinity);
 act(Node, N) when N =< 880 -> [gen_server:cast({till, Node}, {bell, I, self()}) || I <- lists:seq(1, 10)];
 act(Node, N) when N =< 960 -> true = (N + 1 =:= rpc:call(Node, ?MODULE, add, [N, 1]));
-act(Node, N) when N =< 996 -> gen_server:call({till, Node}, {picture, rand:bytes(1000 + rand:uniform(15000))}, infinity);
+act(Node, N) when N =< 998 -> gen_server:call({till, Node}, {picture, rand:bytes(1000 + rand:uniform(15000))}, infinity);
 act(Node, _) -> gen_server:call({till, Node}, {film, rand:bytes(1000000)}, infinity).
 
 add(A, B) -> A + B.

@@ -228,6 +228,16 @@ impl Control {
         Ok(Self { operation, arity: arity - 1, elements_at: start - cursor.reader.len() })
     }
 
+    /// Takes a cursor from where the message was opened past all its elements.
+    #[inline]
+    pub(super) fn skip(self, cursor: &mut Cursor<'_>, depth: usize) -> Result<(), Malformed> {
+        cursor.reader.bytes("control message", self.elements_at)?;
+        for _ in 0..self.arity {
+            cursor.skip(depth)?;
+        }
+        Ok(())
+    }
+
     /// What is wrong with a message that no release sends.
     pub(super) fn oddity(&self) -> String {
         match self.operation.row() {

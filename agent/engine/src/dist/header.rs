@@ -98,12 +98,11 @@ impl<'a> Header<'a> {
     {
         let mut unknown = Unknown::default();
         if !self.sets {
-            let segments = self.flags.iter().flat_map(|pair| [pair & 7, pair >> 4]);
-            table.extend(self.references.iter().zip(segments).map(|(&low, segment)| {
-                let slot = u16::from(segment & 7) << 8 | u16::from(low);
+            for (index, &low) in (0_u8..).zip(self.references) {
+                let slot = u16::from(nibble(self.flags, index) & 7) << 8 | u16::from(low);
                 let text = look_up(cache, slot, &mut unknown);
-                Atom { text, latin1: false, slot: Some(slot), inferred: false }
-            }));
+                table.push(Atom { text, latin1: false, slot: Some(slot), inferred: false });
+            }
             return unknown;
         }
         for (slot, new) in self.references() {

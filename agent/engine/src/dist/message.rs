@@ -216,7 +216,7 @@ impl Decoder {
 
         let mut at = cursor(start, &table, envelope.complete);
         let control = Control::open(at);
-        let walked = control.and_then(|control| at.skip(depth).map(|()| control));
+        let walked = control.and_then(|control| control.skip(&mut at, depth).map(|()| control));
         let (control, cut) = match walked {
             Ok(_) if envelope.wants_more(at.reader.len()) => return Opened::More,
             Ok(control) => (control, false),

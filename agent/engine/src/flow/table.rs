@@ -485,19 +485,23 @@ impl<C> FlowTable<C> {
     {
         let connection = &opened.connection;
         let wanted = connection.conversation().poll_timeout();
-        if wanted != opened.wanted {
+        let wanted_anew = wanted != opened.wanted;
+        if wanted_anew {
             opened.wanted = wanted;
             opened.wanted_due = wanted.map(|deadline| clock.due(deadline));
         }
-        let due = [opened.wanted_due, connection.hole_due(limits)].into_iter().flatten().min();
-        // One that comes too early is only looked at, so it need not be moved when the time-out is put off.
-        if let Some(due) = due
-            && opened.armed.is_none_or(|armed| due < armed)
-        {
-            if let Some(armed) = opened.armed.replace(due) {
-                timers.remove(&(armed, index));
+        // In the common case nothing waits and nothing new is wanted.
+        if connection.is_holding() || (opened.armed.is_none() && opened.wanted_due.is_some()) || wanted_anew {
+            let due = [opened.wanted_due, connection.hole_due(limits)].into_iter().flatten().min();
+            // One that comes too early is only looked at, so it need not be moved when the time-out is put off.
+            if let Some(due) = due
+                && opened.armed.is_none_or(|armed| due < armed)
+            {
+                if let Some(armed) = opened.armed.replace(due) {
+                    timers.remove(&(armed, index));
+                }
+                timers.insert((due, index));
             }
-            timers.insert((due, index));
         }
         if connection.is_weighed() {
             let timer = if opened.armed.is_some() { TIMER_MEMORY } else { 0 };
