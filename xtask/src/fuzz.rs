@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use crate::run::{repository, text, which};
+use crate::run::{repository, run as run_program, text, which};
 use crate::setup;
 
 /// How long a smoke test gives each target: enough to run the whole corpus and a few hundred thousand mutations of it.
@@ -89,6 +89,8 @@ fn run_target(target: &str, seconds: u64) -> anyhow::Result<u64> {
     if repository().join(&seeds).is_dir() {
         command.arg(&seeds);
     }
+    // First, and apart: building may take minutes, and its output belongs on the screen.
+    run_program(fuzzer().args(["build", target]))?;
     let dictionary = format!("fuzz/dictionaries/{target}.dict");
     command.args(["--", &format!("-max_total_time={seconds}"), "-print_final_stats=1"]);
     command.args([&format!("-timeout={TIMEOUT_SECONDS}"), &format!("-rss_limit_mb={MEMORY_MEGABYTES}")]);

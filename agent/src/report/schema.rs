@@ -72,7 +72,7 @@ mod tests {
             part.as_object_mut().unwrap().remove(field);
             assert!(!validator.is_valid(&part), "{field} is not asked for");
         }
-        let mut unknown_word = whole.clone();
+        let mut unknown_word = whole;
         unknown_word["links"][0]["handshake"]["outcome"] = "fine".into();
         assert!(!validator.is_valid(&unknown_word));
     }
