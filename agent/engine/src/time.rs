@@ -46,20 +46,45 @@ impl Timestamp {
     }
 }
 
-impl fmt::Display for Timestamp {
-    /// RFC 3339, UTC, nanoseconds: `2026-11-23T13:37:00.000000000Z`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Timestamp {
+    /// RFC 3339, UTC, nanoseconds. Every point in the range has four digits of year, so the length is fixed.
+    ///
+    /// Written digit by digit because it runs three times for a line of NDJSON, where formatting each number by itself
+    /// costs more than the rest of the line.
+    fn text(self) -> [u8; 30] {
         let (seconds, nanos) = (self.0.div_euclid(1_000_000_000), self.0.rem_euclid(1_000_000_000));
         let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
         let (year, month, day) = civil_from_days(days);
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+        let mut text = *b"0000-00-00T00:00:00.000000000Z";
+        write_digits(&mut text[0..4], year);
+        write_digits(&mut text[5..7], month);
+        write_digits(&mut text[8..10], day);
+        write_digits(&mut text[11..13], second / 3600);
+        write_digits(&mut text[14..16], second / 60 % 60);
+        write_digits(&mut text[17..19], second % 60);
+        write_digits(&mut text[20..29], nanos);
+        text
+    }
+}
+
+/// The last decimal digits of a number that is not negative, as many as there is room for.
+fn write_digits(room: &mut [u8], mut number: i64) {
+    for digit in room.iter_mut().rev() {
+        *digit = b'0' + (number % 10).unsigned_abs() as u8;
+        number /= 10;
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339, UTC, nanoseconds: `2026-11-23T13:37:00.000000000Z`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(std::str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 
@@ -78,9 +103,6 @@ impl JsonSchema for Timestamp {
 }
 
 /// Year, month and day of a day number (0 is 1970-01-01) in the proleptic Gregorian calendar.
-///
-/// Written out here because it runs once for every line of NDJSON, where a calendar library
-/// costs more than the rest of the line.
 const fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -104,6 +126,8 @@ mod tests {
         assert_eq!(at.to_string(), "2026-11-23T03:58:49.333358001Z");
         assert_eq!(Timestamp::EPOCH.to_string(), "1970-01-01T00:00:00.000000000Z");
         assert_eq!(Timestamp::from_nanos(-1).to_string(), "1969-12-31T23:59:59.999999999Z");
+        assert_eq!(Timestamp::from_nanos(i64::MAX).to_string(), "2262-04-11T23:47:16.854775807Z");
+        assert_eq!(Timestamp::from_nanos(i64::MIN).to_string(), "1677-09-21T00:12:43.145224192Z");
         assert_eq!(Timestamp::from_parts(951_782_400, 0).to_string(), "2000-02-29T00:00:00.000000000Z");
     }
 
