@@ -199,7 +199,9 @@ impl Conversation<Context> for Connection {
             Protocol::Silent | Protocol::Undecided(_) => {
                 // What was at the start is gone: from here on it is like a connection that was met in the middle.
                 self.shared.mid_stream = true;
-                self.protocol = Protocol::Silent;
+                if let Protocol::Undecided(first) = &mut self.protocol {
+                    first.forget(side);
+                }
             }
             Protocol::Ignored => {}
         }
@@ -229,7 +231,7 @@ impl Conversation<Context> for Connection {
             Protocol::Tls(tls) => tls.handle_close(at, flow, closed_by, &mut self.shared, cx),
             Protocol::Epmd(epmd) => epmd.handle_close(at, flow, closed_by, &mut self.shared, cx),
             Protocol::Silent => self.close_without_data(at, flow, reason, cx),
-            Protocol::Undecided(_) => self.close_undecided(at, flow, cx),
+            Protocol::Undecided(_) => self.close_undecided(at, flow, closed_by, cx),
             Protocol::Ignored => {}
         }
         if let Some(link) = self.shared.link.as_mut() {
@@ -251,7 +253,7 @@ impl Conversation<Context> for Connection {
             Protocol::Clear(clear) => clear.handle_end(at, flow, &mut self.shared, cx),
             Protocol::Tls(tls) => tls.handle_end(at, flow, &mut self.shared, cx),
             Protocol::Epmd(epmd) => epmd.handle_end(at, flow, &mut self.shared, cx),
-            Protocol::Undecided(_) => self.close_undecided(at, flow, cx),
+            Protocol::Undecided(_) => self.close_undecided(at, flow, None, cx),
             Protocol::Silent | Protocol::Ignored => {}
         }
         self.shared.tell_link(at, flow, LinkChange::Updated, cx);
@@ -316,17 +318,30 @@ impl Connection {
             return;
         }
         let first = std::mem::take(first);
-        self.begin(verdict, expected, &first, at, flow, cx);
-        for side in Side::BOTH {
-            if !first.of(side).is_empty() {
-                self.handle_data(flow, at, side, first.of(side), cx);
-            }
-        }
+        self.begin_with(verdict, expected, &first, at, flow, cx);
         // What did not fit into the first octets follows them.
         if let Some(rest) = data.get(kept..)
             && !rest.is_empty()
         {
             self.handle_data(flow, at, side, rest, cx);
+        }
+    }
+
+    /// The connection is known for what it is, and its first octets are read.
+    fn begin_with(
+        &mut self,
+        verdict: Verdict,
+        expected: Option<Expected>,
+        first: &FirstBytes,
+        at: &At,
+        flow: &FlowFacts,
+        cx: &mut Context,
+    ) {
+        self.begin(verdict, expected, first, at, flow, cx);
+        for side in Side::BOTH {
+            if !first.of(side).is_empty() {
+                self.handle_data(flow, at, side, first.of(side), cx);
+            }
         }
     }
 
@@ -358,10 +373,11 @@ impl Connection {
                 Protocol::Tls(Box::new(Tls::new(verdict == Verdict::TlsRecords)))
             }
             Verdict::Foreign | Verdict::Undecided => {
-                if let Some(expected) = expected {
-                    let speaker = if first.of(Side::Initiator).is_empty() { Side::Acceptor } else { Side::Initiator };
-                    let looks_like = sniff::looks_like(first.of(speaker));
-                    self.foreign(expected, looks_like, at, flow, cx);
+                // An answer alone does not tell what was asked.
+                if let Some(expected) = expected
+                    && !first.of(Side::Initiator).is_empty()
+                {
+                    self.foreign(expected, sniff::looks_like(first.of(Side::Initiator)), at, flow, cx);
                 }
                 Protocol::Ignored
             }
@@ -407,12 +423,26 @@ impl Connection {
     }
 
     /// Closed with too few octets to decide: part of a name message, say.
-    fn close_undecided(&mut self, at: &At, flow: &FlowFacts, cx: &mut Context) {
-        let Protocol::Undecided(first) = &self.protocol else { return };
+    fn close_undecided(&mut self, at: &At, flow: &FlowFacts, closed_by: Option<Side>, cx: &mut Context) {
+        let Protocol::Undecided(first) = &mut self.protocol else { return };
+        let expected = cx.listeners.expected(flow.opening.acceptor);
+        match first.verdict_on_answer(expected) {
+            Verdict::Foreign => {}
+            verdict => {
+                let first = std::mem::take(first);
+                self.begin_with(verdict, expected, &first, at, flow, cx);
+                match &mut self.protocol {
+                    Protocol::Epmd(epmd) => epmd.handle_close(at, flow, closed_by, &mut self.shared, cx),
+                    Protocol::Tls(tls) => tls.handle_close(at, flow, closed_by, &mut self.shared, cx),
+                    _ => {}
+                }
+                return;
+            }
+        }
         if self.shared.mid_stream {
             return;
         }
-        match cx.listeners.expected(flow.opening.acceptor) {
+        match expected {
             Some(Expected::Distribution) => {
                 self.shared.open_link(at, flow, Transport::Unknown, cx);
                 self.end_handshake(HandshakeOutcome::Incomplete, at, flow, cx);

@@ -145,11 +145,16 @@ impl Session {
             let (mut cx, direction) = self.context(at, side, out);
             direction.close(&mut cx);
         }
+        self.handle_end();
         let [initiator, acceptor] = &self.directions;
-        if acceptor.octets == 0 && initiator.frames > 0 {
-            self.handshake.frames_follow();
-        }
         self.handshake.close(closed_by, [initiator, acceptor].map(|side| side.decoder.whole));
+    }
+
+    /// No more will be seen: where only the initiator was, its frames prove that the handshake passed. Says whether that is
+    /// news.
+    pub fn handle_end(&mut self) -> bool {
+        let [initiator, acceptor] = &self.directions;
+        acceptor.octets == 0 && initiator.frames > 0 && self.handshake.frames_follow()
     }
 
     /// What was read of the handshake so far.

@@ -143,11 +143,19 @@ impl Clear {
             take_handshake(facts, &mut self.reader.cookie_checked, shared, cx);
             shared.tell_link(at, flow, LinkChange::Handshake, cx);
         }
-        self.handle_end(at, flow, shared, cx);
+        self.bring_up_to_date(at, flow, shared, cx);
     }
 
-    /// Counters are brought up to date.
+    /// The capture ends before the connection.
     pub(super) fn handle_end(&mut self, at: &At, flow: &FlowFacts, shared: &mut Shared, cx: &mut Context) {
+        if self.session.handle_end() {
+            take_handshake(self.session.handshake(), &mut self.reader.cookie_checked, shared, cx);
+            shared.tell_link(at, flow, LinkChange::Handshake, cx);
+        }
+        self.bring_up_to_date(at, flow, shared, cx);
+    }
+
+    fn bring_up_to_date(&mut self, at: &At, flow: &FlowFacts, shared: &mut Shared, cx: &mut Context) {
         self.flush(at, flow, shared, cx);
         if let Some(link) = shared.link.as_mut() {
             link.messages = self.session.messages();

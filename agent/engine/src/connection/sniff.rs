@@ -57,6 +57,29 @@ impl FirstBytes {
         self.sides.get(side.index()).map_or(&[], Vec::as_slice)
     }
 
+    /// What a connection is of which no more will be seen than the answer.
+    #[must_use]
+    pub fn verdict_on_answer(&self, expected: Option<Expected>) -> Verdict {
+        if !self.of(Side::Initiator).is_empty() || self.of(Side::Acceptor).is_empty() {
+            return Verdict::Foreign;
+        }
+        match expected {
+            Some(Expected::Epmd) => Verdict::Epmd,
+            Some(Expected::Distribution) if tls::looks_like_records(self.of(Side::Acceptor)) == Match::Yes => {
+                Verdict::TlsRecords
+            }
+            _ => Verdict::Foreign,
+        }
+    }
+
+    /// Forgets one direction, which goes on behind a gap.
+    pub fn forget(&mut self, side: Side) {
+        if let (Some(kept), Some(full)) = (self.sides.get_mut(side.index()), self.full.get_mut(side.index())) {
+            kept.clear();
+            *full = false;
+        }
+    }
+
     /// Octets that it holds.
     #[must_use]
     pub fn memory(&self) -> usize {
@@ -77,9 +100,9 @@ impl FirstBytes {
                 Verdict::Undecided | Verdict::Foreign,
                 found @ (Verdict::Handshake | Verdict::Frames | Verdict::TlsRecords),
             ) => found,
-            // A listener of ours never speaks first.
-            (Verdict::Undecided, Verdict::Foreign) if initiator.is_empty() && acceptor.len() >= 4 => Verdict::Foreign,
-            (Verdict::Undecided, _) if self.full.contains(&true) => Verdict::Foreign,
+            // An answer without its question: the question may have been captured late, or never will be. Any other
+            // listener that speaks first is soon spoken to.
+            (Verdict::Undecided, _) if self.full.contains(&true) => self.verdict_on_answer(expected),
             (decided, _) => decided,
         }
     }

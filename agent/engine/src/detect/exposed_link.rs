@@ -31,7 +31,7 @@ struct ExposedLink;
 impl Detector for ExposedLink {
     fn handle_event(&mut self, event: &Event, cluster: &Cluster, findings: &mut Findings<'_>) {
         let EventBody::Link { change, link } = &event.body else { return };
-        if *change == LinkChange::Closed || !is_answered_distribution(link) {
+        if *change == LinkChange::Closed || !is_answered_distribution(*change, link) {
             return;
         }
         let (from, to) = (link.initiator.ip, link.acceptor.ip);
@@ -49,12 +49,13 @@ impl Detector for ExposedLink {
     }
 }
 
-/// The acceptor spoke distribution: an unanswered attempt shows no more than that somebody tried.
-pub(super) fn is_answered_distribution(link: &Link) -> bool {
+/// The acceptor spoke distribution: an unanswered attempt shows no more than that somebody tried. The name follows the status
+/// at once, so as long as the handshake goes on, a status alone is no answer yet: findings are about nodes with names.
+pub(super) fn is_answered_distribution(change: LinkChange, link: &Link) -> bool {
+    let name_may_follow = change == LinkChange::Progress && link.acceptor.node.is_none();
     is_up_in_clear(link)
         || is_up_in_tls(link)
-        || link.handshake.acceptor_flags.is_some()
-        || link.handshake.status.is_some()
+        || (!name_may_follow && (link.handshake.acceptor_flags.is_some() || link.handshake.status.is_some()))
 }
 
 /// The interfaces in words.
@@ -83,6 +84,25 @@ mod tests {
         bench.link(LinkChange::Handshake, &desk);
         let alert = bench.only("distribution-exposed");
         assert_eq!((alert.subject.as_str(), alert.severity), ("desk@host-c -> web@host-a", Severity::Critical));
+    }
+
+    #[test]
+    fn a_status_alone_waits_for_the_name_behind_it_and_is_told_when_none_comes() {
+        let mut bench = Bench::new(policy_with_isolated(&["lo"], &["10.99.0.0/24"]));
+        let mut link = established("f1");
+        let named = link.acceptor.node.take();
+        link.handshake = crate::model::Handshake { status: Some("ok".into()), ..Default::default() };
+        bench.link(LinkChange::Progress, &link);
+        bench.none("distribution-exposed");
+        link.acceptor.node = named;
+        bench.link(LinkChange::Progress, &link);
+        bench.only("distribution-exposed");
+        let mut refused = established("f2");
+        refused.acceptor.node = None;
+        refused.acceptor.ip = ip("10.77.0.9");
+        refused.handshake = crate::model::Handshake { status: Some("not_allowed".into()), ..Default::default() };
+        bench.link(LinkChange::Handshake, &refused);
+        assert_eq!(bench.alerts().iter().filter(|alert| alert.rule_id == "distribution-exposed").count(), 2);
     }
 
     #[test]

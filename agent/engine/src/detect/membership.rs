@@ -63,7 +63,9 @@ struct Membership;
 impl Detector for Membership {
     fn handle_event(&mut self, event: &Event, cluster: &Cluster, findings: &mut Findings<'_>) {
         match &event.body {
-            EventBody::Link { change, link } if *change != LinkChange::Closed && is_answered_distribution(link) => {
+            EventBody::Link { change, link }
+                if *change != LinkChange::Closed && is_answered_distribution(*change, link) =>
+            {
                 judge_link(event, link, &Parties::of_link(link, cluster), findings);
             }
             EventBody::Epmd(exchange) if exchange.accepted && exchange.node.is_some() => {
@@ -206,6 +208,20 @@ mod tests {
         named.initiator.node = Some("evil@host-a".into());
         bench.link(LinkChange::Handshake, &named);
         assert!(bench.only("unexpected-peer").reason.contains("evil@host-a"));
+    }
+
+    #[test]
+    fn an_acceptor_whose_name_is_still_to_come_is_not_judged_without_it() {
+        let mut bench = Bench::new(declared());
+        let mut link = established("f1");
+        let named = link.acceptor.node.take();
+        let flags = link.handshake.acceptor_flags.take();
+        link.handshake.outcome = HandshakeOutcome::Incomplete;
+        bench.link(LinkChange::Progress, &link);
+        (link.acceptor.node, link.handshake.acceptor_flags) = (named, flags);
+        link.handshake.outcome = HandshakeOutcome::Ok;
+        bench.link(LinkChange::Handshake, &link);
+        bench.none("unexpected-peer");
     }
 
     #[test]

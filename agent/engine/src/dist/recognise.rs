@@ -75,7 +75,11 @@ fn send_name(reader: &mut Reader<'_>) -> Option<Match> {
             if reader.u16("version").ok()? != 5 {
                 return Some(Match::No);
             }
-            reader.u32("flags").ok()?;
+            let flags = DistFlags(reader.u32("flags").ok()?.into());
+            // Every release insists on it, so whoever does not offer it is no node, and was never taken for one.
+            if !flags.contains(DistFlags::EXTENDED_REFERENCES) {
+                return Some(Match::No);
+            }
             name_len = len - 7;
         }
         _ => return Some(Match::No),
@@ -203,6 +207,12 @@ mod tests {
             assert_eq!(looks_like_send_name(bytes), Match::No);
         }
         assert_eq!(looks_like_send_name(b"\x00\x0cn\x00\x05\x01\xdf\x7f\xbda@b22"), Match::Yes);
+    }
+
+    #[test]
+    fn a_name_message_of_somebody_who_offers_nothing_is_not_one() {
+        assert_eq!(looks_like_send_name(b"\x00\x0dn\x00\x05\x00\x00\x00\x00x@host"), Match::No);
+        assert_eq!(looks_like_send_name(b"\x00\x15N\0\0\0\0\0\0\0\0\0\0\0\0\x00\x06x@host"), Match::No);
     }
 
     #[test]
