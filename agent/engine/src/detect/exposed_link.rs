@@ -4,7 +4,7 @@ use super::cleartext::{is_up_in_clear, is_up_in_tls};
 use super::{Detector, Exposure, Family, Findings, Parties, Report, Rule, Span, group};
 use crate::cluster::Cluster;
 use crate::event::{Event, EventBody, LinkChange};
-use crate::model::{Link, Severity};
+use crate::model::{HandshakeOutcome, Link, Severity};
 
 pub(super) const FAMILY: Family = Family { rules: &[&DISTRIBUTION_EXPOSED], detector: |_| Box::new(ExposedLink) };
 
@@ -31,7 +31,10 @@ struct ExposedLink;
 impl Detector for ExposedLink {
     fn handle_event(&mut self, event: &Event, cluster: &Cluster, findings: &mut Findings<'_>) {
         let EventBody::Link { change, link } = &event.body else { return };
-        if *change == LinkChange::Closed || !is_answered_distribution(link) {
+        // A status comes before the acceptor's name; what is judged with the name must not be judged without it before.
+        let name_may_come = link.acceptor.node.is_none() && link.handshake.outcome == HandshakeOutcome::Incomplete;
+        let is_time = (*change == LinkChange::Closed) == name_may_come;
+        if !is_time || !is_answered_distribution(link) {
             return;
         }
         let (from, to) = (link.initiator.ip, link.acceptor.ip);
@@ -83,6 +86,24 @@ mod tests {
         bench.link(LinkChange::Handshake, &desk);
         let alert = bench.only("distribution-exposed");
         assert_eq!((alert.subject.as_str(), alert.severity), ("desk@host-c -> web@host-a", Severity::Critical));
+    }
+
+    #[test]
+    fn a_link_is_judged_once_when_its_acceptor_has_told_its_name_or_left_without() {
+        let mut bench = Bench::new(Policy::default());
+        let mut begun = established("f1");
+        begun.acceptor.node = None;
+        begun.handshake.acceptor_flags = None;
+        begun.handshake.outcome = HandshakeOutcome::Incomplete;
+        bench.link(LinkChange::Handshake, &begun);
+        bench.none("distribution-exposed");
+        bench.link(LinkChange::Handshake, &established("f1"));
+        assert_eq!(bench.only("distribution-exposed").subject, "web@host-a -> db@host-b");
+
+        let mut bench = Bench::new(Policy::default());
+        bench.link(LinkChange::Handshake, &begun);
+        bench.link(LinkChange::Closed, &begun);
+        bench.only("distribution-exposed");
     }
 
     #[test]
