@@ -50,7 +50,7 @@ fn survive(flood: Flood) -> Value {
     write(&path, &quiet, &flood);
     let report_path = folder.path().join("report.json");
     let policy = capture("policy.toml");
-    let mut child = Command::new(program())
+    let child = Command::new(program())
         .args(["analyze", "--format", "json", "-c"])
         .args([&policy, &path])
         .stdout(Stdio::from(File::create(&report_path).expect("a file")))

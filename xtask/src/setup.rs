@@ -14,6 +14,13 @@ pub(crate) struct Arguments {
     check: bool,
 }
 
+impl Arguments {
+    /// Install what is missing.
+    pub(crate) const fn install() -> Self {
+        Self { check: false }
+    }
+}
+
 /// Something that tests run.
 pub(crate) struct Tool {
     /// What must exist: a program, or a path.

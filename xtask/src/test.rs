@@ -8,6 +8,9 @@ pub(crate) struct Arguments {
     /// Fail where a tool is missing, instead of testing less
     #[arg(long)]
     strict: bool,
+    /// Install first what tests need and the machine lacks
+    #[arg(long)]
+    setup: bool,
     /// Only tests whose name contains this
     filter: Option<String>,
 }
@@ -15,12 +18,15 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// All tests.
     pub(crate) const fn all(strict: bool) -> Self {
-        Self { strict, filter: None }
+        Self { strict, setup: false, filter: None }
     }
 }
 
-/// Installs nothing. Tests that need a missing tool say so and pass; what they are is said again at the end, where it is seen.
+/// Installs nothing unless told to. Tests that need a missing tool say so and pass; what they are is said again at the end, where it is seen.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.setup {
+        setup::run(&setup::Arguments::install())?;
+    }
     let missing = setup::missing();
     if arguments.strict && !missing.is_empty() {
         report(&missing);

@@ -9,8 +9,8 @@ use crate::run::repository;
 
 /// The README's commands, a line each; CI runs what they run.
 pub(crate) const README_COMMANDS: [&str; 2] = [
-    "cargo run --release -- analyze -c tests/captures/policy.toml tests/captures/apps-otp25.pcap",
-    "cargo xtask setup && cargo xtask test",
+    ".ci/compiler && cargo run --release -- analyze -c tests/captures/policy.toml tests/captures/apps-otp25.pcap",
+    ".ci/compiler && cargo xtask test --setup",
 ];
 
 /// Files that a user or a newcomer looks for.

@@ -262,10 +262,11 @@ fn applied<'a>(
     arity: Option<u32>,
     arguments: Option<Cursor<'a>>,
 ) -> Action<'a> {
-    if module.is("erlang") && function.is("apply") {
-        if let Some(action) = arguments.and_then(|arguments| read_erlang_apply(arguments, kind)) {
-            return action;
-        }
+    if module.is("erlang")
+        && function.is("apply")
+        && let Some(action) = arguments.and_then(|arguments| read_erlang_apply(arguments, kind))
+    {
+        return action;
     }
     let kind = if is_shell(module, function) { ActivityKind::Shell } else { kind };
     Action { kind, subject: Subject::Mfa { module, function, arity }, arguments, cookie: cookie_of(module, function) }

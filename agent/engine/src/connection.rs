@@ -26,7 +26,7 @@ const CANDIDATE_LEN: u64 = 256 << 10;
 
 /// What is known of a connection, and who reads it.
 #[derive(Debug)]
-pub struct Connection {
+pub(crate) struct Connection {
     protocol: Protocol,
     shared: Shared,
 }

@@ -31,7 +31,7 @@ impl Run {
     /// Runs it once, by the operating system's own account of the finished process.
     fn once(&self) -> Result<Figures> {
         let begin = Instant::now();
-        let mut child = Command::new(&self.program)
+        let child = Command::new(&self.program)
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -9,11 +9,11 @@ use crate::wire::Match;
 
 /// Octets of each direction that are kept until the connection is known. A ClientHello's header, an EPMD request of
 /// common length and a name message with its longest name (1020 + 15 octets) decide within it.
-pub const SNIFF_LEN: usize = 1100;
+pub(super) const SNIFF_LEN: usize = 1100;
 
 /// What a connection turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// EPMD.
     Epmd,
     /// A cleartext distribution connection, from its handshake on.
@@ -32,7 +32,7 @@ pub enum Verdict {
 
 /// The first octets of both directions.
 #[derive(Debug, Default)]
-pub struct FirstBytes {
+pub(super) struct FirstBytes {
     sides: [Vec<u8>; 2],
     /// More came than is kept.
     full: [bool; 2],
@@ -40,7 +40,7 @@ pub struct FirstBytes {
 
 impl FirstBytes {
     /// Keeps what still fits.
-    pub fn extend(&mut self, side: Side, data: &[u8]) {
+    pub(super) fn extend(&mut self, side: Side, data: &[u8]) {
         let Some(kept) = self.sides.get_mut(side.index()) else { return };
         let room = SNIFF_LEN.saturating_sub(kept.len());
         kept.extend_from_slice(data.get(..room).unwrap_or(data));
@@ -53,7 +53,7 @@ impl FirstBytes {
 
     /// What is kept of one direction.
     #[must_use]
-    pub fn of(&self, side: Side) -> &[u8] {
+    pub(super) fn of(&self, side: Side) -> &[u8] {
         self.sides.get(side.index()).map_or(&[], Vec::as_slice)
     }
 
@@ -82,13 +82,13 @@ impl FirstBytes {
 
     /// Octets that it holds.
     #[must_use]
-    pub fn memory(&self) -> usize {
+    pub(super) fn memory(&self) -> usize {
         self.sides.iter().map(Vec::capacity).sum()
     }
 
     /// Decides, if it can be decided.
     #[must_use]
-    pub fn verdict(&self, expected: Option<Expected>, mid_stream: bool) -> Verdict {
+    pub(super) fn verdict(&self, expected: Option<Expected>, mid_stream: bool) -> Verdict {
         let (initiator, acceptor) = (self.of(Side::Initiator), self.of(Side::Acceptor));
         let by_initiator = from_initiator(initiator, expected, mid_stream);
         if !matches!(by_initiator, Verdict::Undecided | Verdict::Foreign) {
@@ -155,7 +155,7 @@ fn choose(candidates: &[(Match, Verdict)]) -> Verdict {
 
 /// What foreign octets look like, for the analyst.
 #[must_use]
-pub fn looks_like(bytes: &[u8]) -> &'static str {
+pub(super) fn looks_like(bytes: &[u8]) -> &'static str {
     const STARTS: [(&[u8], &str); 14] = [
         (b"GET ", "HTTP"),
         (b"POST ", "HTTP"),

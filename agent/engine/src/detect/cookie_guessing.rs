@@ -143,7 +143,7 @@ impl CookieGuessing {
         } else {
             ("the handshake was cut off after the digest", Confidence::Certain)
         };
-        let reason = format!("{} at {} failed the cookie check of {}", parties.from, link.initiator.ip, parties.to);
+        let reason = format!("{} failed the cookie check of {}", parties.from.with_address(), parties.to);
         let report = Report::new(&BAD_COOKIE, parties, reason).confidence(confidence).span(Span::OncePerLink);
         findings.raise(event, report.fact(how));
 
@@ -176,8 +176,10 @@ impl CookieGuessing {
             return;
         }
         let reason = format!(
-            "after {} failures {} at {} passed the cookie check of {}",
-            guesses.count, parties.from, link.initiator.ip, parties.to
+            "after {} failures {} passed the cookie check of {}",
+            guesses.count,
+            parties.from.with_address(),
+            parties.to
         );
         // Without names, nodes behind one address cannot be told apart.
         let confidence = if parties.from.name.is_some() { Confidence::Certain } else { Confidence::Possible };

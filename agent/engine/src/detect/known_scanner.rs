@@ -36,7 +36,7 @@ impl Detector for KnownScanner {
         let parties = Parties::of_link(link, cluster);
         let passed = link.handshake.outcome == HandshakeOutcome::Ok;
         let end = if passed { "and passed the cookie check" } else { "and did not get past the handshake" };
-        let reason = format!("{} at {} is {tool} by {known_by}, {end}", parties.from, link.initiator.ip);
+        let reason = format!("{} is {tool} by {known_by}, {end}", parties.from.with_address());
         let report = Report::new(&KNOWN_SCANNER, &parties, reason)
             .key(format!("{tool} {} -> {}", link.initiator.ip, parties.to.key()))
             .confidence(Confidence::Likely)

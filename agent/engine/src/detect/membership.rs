@@ -108,7 +108,7 @@ fn stranger(event: &Event, link: &Link, parties: &Parties, party: &Party, findin
         HandshakeOutcome::Ok | HandshakeOutcome::Unseen => "takes part",
         _ => "tries to take part",
     };
-    let reason = format!("{party} at {} {verb} ({parties}), and no cluster of the policy lists it", party.ip);
+    let reason = format!("{} {verb} ({parties}), and no cluster of the policy lists it", party.with_address());
     let report = Report::new(&UNEXPECTED_PEER, parties, reason.clone())
         .key(format!("{} at {}", party.key(), party.ip))
         .subject(format!("{party} ({})", party.ip))

@@ -41,6 +41,15 @@ impl Party {
         }
     }
 
+    /// The end with its address, said once: `web@host-a at 10.77.0.1`, or the address alone.
+    #[must_use]
+    pub fn with_address(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{name} at {}", self.ip),
+            None => self.to_string(),
+        }
+    }
+
     fn address(&self) -> String {
         match self.port {
             Some(port) => SocketAddr::new(self.ip, port).to_string(),

@@ -29,6 +29,7 @@ pub(super) const FRAGMENT_HEAD: usize = 18;
 const TRUSTED_AFTER: u32 = 16;
 
 /// What a frame's start gave.
+#[expect(clippy::large_enum_variant, reason = "it is moved once a frame; a box would be an allocation a frame")]
 pub(super) enum Opened {
     /// More of the frame must be there.
     More,

@@ -68,32 +68,10 @@ pub fn atom(atom: Atom<'_>) -> String {
     if needs_no_quotes(text) { shown.into_owned() } else { format!("'{}'", shown.replace('\'', "\\'")) }
 }
 
-/// Characters that are shown as they are.
+/// Characters that are shown as they are: a backslash begins an escape in Erlang's syntax, so it is not one of them.
 fn is_plain(c: char) -> bool {
-    !(c == '\\' || c.is_control() || UNSEEN.iter().any(|&(first, last)| (first..=last).contains(&c)))
+    c != '\\' && crate::text::is_plain(c)
 }
-
-/// Characters that change the order of what is shown, break lines, or take no visible room
-/// (Unicode, `Bidi_Control`, `Default_Ignorable_Code_Point`, line and paragraph separators).
-const UNSEEN: &[(char, char)] = &[
-    ('\u{ad}', '\u{ad}'),
-    ('\u{34f}', '\u{34f}'),
-    ('\u{61c}', '\u{61c}'),
-    ('\u{115f}', '\u{1160}'),
-    ('\u{17b4}', '\u{17b5}'),
-    ('\u{180b}', '\u{180f}'),
-    ('\u{200b}', '\u{200f}'),
-    ('\u{2028}', '\u{202e}'),
-    ('\u{2060}', '\u{206f}'),
-    ('\u{3164}', '\u{3164}'),
-    ('\u{fe00}', '\u{fe0f}'),
-    ('\u{feff}', '\u{feff}'),
-    ('\u{ffa0}', '\u{ffa0}'),
-    ('\u{fff0}', '\u{fffb}'),
-    ('\u{1bca0}', '\u{1bca3}'),
-    ('\u{1d173}', '\u{1d17a}'),
-    ('\u{e0000}', '\u{e0fff}'),
-];
 
 fn push_escaped(out: &mut String, c: char) {
     match c {
