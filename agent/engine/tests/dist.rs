@@ -8,10 +8,11 @@ mod recorder;
 use std::collections::HashSet;
 
 use captures::Flow;
-use distwatch_engine::dist::{DistFlags, Match, Session, Status, looks_like_frames, looks_like_send_name};
+use distwatch_engine::dist::{DistFlags, Session, Status, looks_like_frames, looks_like_send_name};
 use distwatch_engine::limits::Limits;
 use distwatch_engine::model::{Confidence, HandshakeOutcome};
 use distwatch_engine::packet::{At, Side};
+use distwatch_engine::wire::Match;
 use proptest::prelude::*;
 use recorder::{Call, Read, Recorder};
 
@@ -34,9 +35,9 @@ fn links(name: &str) -> Vec<Flow> {
         .filter(|flow| {
             let first = flow.stream(Side::Initiator);
             if flow.syn {
-                looks_like_send_name(&first) == Match::Yes(())
+                looks_like_send_name(&first) == Match::Yes
             } else {
-                looks_like_frames(&first) == Match::Yes(())
+                looks_like_frames(&first) == Match::Yes
             }
         })
         .collect();
@@ -286,13 +287,13 @@ fn nothing_but_distribution_looks_like_it() {
         let Some(flows) = captures::flows(name) else { return };
         for flow in flows {
             let streams = Side::BOTH.map(|side| flow.stream(side));
-            let named = looks_like_send_name(&streams[0]) == Match::Yes(());
+            let named = looks_like_send_name(&streams[0]) == Match::Yes;
             if named || name.starts_with("midstream") {
                 distribution += 1;
                 // from the middle of either stream on
                 let middles = streams.each_ref().map(|stream| &stream[stream.len() / 3..]);
                 assert!(
-                    middles.iter().all(|bytes| bytes.len() < 500 || looks_like_frames(bytes) == Match::Yes(())),
+                    middles.iter().all(|bytes| bytes.len() < 500 || looks_like_frames(bytes) == Match::Yes),
                     "{name}"
                 );
                 continue;
@@ -300,7 +301,7 @@ fn nothing_but_distribution_looks_like_it() {
             for stream in streams {
                 others += 1;
                 for start in (0..stream.len()).step_by(61) {
-                    assert_ne!(looks_like_frames(&stream[start..]), Match::Yes(()), "{name} {:?}", flow.acceptor);
+                    assert_ne!(looks_like_frames(&stream[start..]), Match::Yes, "{name} {:?}", flow.acceptor);
                 }
             }
         }

@@ -49,7 +49,7 @@ fn tokens(mut cursor: Cursor<'_>, count: usize) -> Vec<String> {
 }
 
 impl Output for Recorder {
-    fn handshake_progress(&mut self, _: &At, side: Side) {
+    fn handshake_progress(&mut self, _: &At, side: Side, _: &distwatch_engine::dist::Facts) {
         self.calls.push(Call::Progress(side));
     }
 
