@@ -18,6 +18,41 @@ pub fn capture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("captures").join(name)
 }
 
+/// The path of the policy that fits the networks of the shipped captures.
+///
+/// # Panics
+/// Where the repository's path is not UTF-8.
+#[must_use]
+pub fn policy() -> String {
+    capture("policy.toml").to_str().expect("a path of this repository").to_owned()
+}
+
+/// The names of all shipped captures, in order.
+///
+/// # Panics
+/// Where there are none.
+#[must_use]
+pub fn all_captures() -> Vec<String> {
+    let files = std::fs::read_dir(capture("")).expect("tests/captures").flatten();
+    let mut names: Vec<String> = files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.retain(|name| [".pcap", ".pcapng", ".pcap.gz"].iter().any(|ending| name.ends_with(ending)));
+    names.sort();
+    assert!(!names.is_empty(), "no captures");
+    names
+}
+
+/// A shipped schema (`docs/schema`), ready to validate: `report` or `record`.
+///
+/// # Panics
+/// Where it cannot be read or is no schema.
+#[must_use]
+pub fn schema(name: &str) -> jsonschema::Validator {
+    let path = root().join(format!("docs/schema/{name}.schema.json"));
+    let text = std::fs::read(&path).expect("a shipped schema");
+    let schema = serde_json::from_slice(&text).expect("JSON");
+    jsonschema::validator_for(&schema).unwrap_or_else(|mistake| panic!("{}: {mistake}", path.display()))
+}
+
 /// The program: `DISTWATCH`, or the release build, made once.
 ///
 /// # Panics
@@ -53,9 +88,7 @@ pub fn distwatch(arguments: &[&str], files: &[&Path]) -> Output {
 /// Where the program fails or prints no JSON.
 #[must_use]
 pub fn report(capture_file: &Path) -> Value {
-    let policy = capture("policy.toml");
-    let policy = policy.to_str().expect("a path of this repository");
-    let output = distwatch(&["analyze", "--format", "json", "-c", policy], &[capture_file]);
+    let output = distwatch(&["analyze", "--format", "json", "-c", &policy()], &[capture_file]);
     let status = output.status.code();
     assert!(matches!(status, Some(0 | 1)), "status {status:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).expect("a JSON report")

@@ -2,7 +2,7 @@
 
 /// Breaks prose into lines of at most `width` characters, except where a single word is longer.
 #[must_use]
-pub fn wrap(prose: &str, width: usize) -> Vec<String> {
+pub(crate) fn wrap(prose: &str, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     let (mut line, mut length) = (String::new(), 0);
     for word in prose.split_whitespace() {

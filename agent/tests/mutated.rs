@@ -1,5 +1,5 @@
 //! Ten thousand damaged captures: bits turned, ends cut, lengths that lie, pieces moved. Each is read to its end without a
-//! panic and without a limit being passed, and prints a report.
+//! panic, prints a report, and together they take at most twice the time of the whole ones.
 
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
@@ -18,24 +18,22 @@ const MUTATIONS: u64 = 10_000;
 fn ten_thousand_damaged_captures_are_read_to_their_ends() {
     let captures = captures();
     let each = MUTATIONS / captures.len() as u64 + 1;
-    let (mut worst, mut damaged) = (0.0_f64, 0_u64);
+    let mut damaged = 0_u64;
     for (place, (path, bytes)) in captures.iter().enumerate() {
-        let (_, clean) = timed(path, bytes.clone());
+        let (mut clean, mut mutations) = (Duration::ZERO, Duration::ZERO);
         for round in 0..each {
             let mut random = Random(0x9e37_79b9_7f4a_7c15 ^ (place as u64) << 32 ^ round);
             let mutated = mutate(bytes, &captures, &mut random);
+            // In pairs, so that whatever else the machine does slows both.
+            clean += timed(path, bytes.clone()).1;
             let (report, took) = timed(path, mutated);
+            mutations += took;
             damaged +=
                 u64::from(report.is_none_or(|report| report.captures.iter().any(|capture| capture.damaged.is_some())));
-            // Where the clean file takes no time, the ratio says nothing.
-            if clean > Duration::from_millis(1) {
-                worst = worst.max(took.as_secs_f64() / clean.as_secs_f64());
-            }
         }
+        assert!(mutations <= clean * 2, "{}: {mutations:?} damaged, {clean:?} whole", path.display());
     }
-    println!(
-        "worst time of a damaged capture: {worst:.1} times that of the clean one; {damaged} were seen to be damaged"
-    );
+    println!("{damaged} were seen to be damaged");
     assert!(damaged > MUTATIONS / 20, "only {damaged} of the mutations reached the file format");
 }
 

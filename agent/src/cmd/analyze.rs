@@ -9,10 +9,10 @@ use distwatch_engine::model::{Alert, Severity};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cli::{AnalyzeArgs, Format, Globals, Graph};
-use crate::cmd::Exit;
+use crate::cmd::{Exit, Explain as _};
 use crate::pipeline;
 use crate::report::{Report, graph, json, ndjson, text};
-use crate::source::pcap_file::{Progress, Timeline};
+use crate::source::pcap_file::{OpenError, Progress, Timeline};
 
 /// What stands in the `host` field of records: the capture says nothing of where it was made, and the same capture
 /// must give the same output everywhere.
@@ -27,7 +27,11 @@ const BAR_FROM: u64 = 32 << 20;
 /// Where the policy has mistakes, a file cannot be opened, or the output cannot be written.
 pub fn run(args: &AnalyzeArgs, globals: &Globals) -> Result<Exit> {
     let policy = args.load()?.config.policy;
-    let mut timeline = Timeline::open(&args.captures).context("reading the captures")?;
+    let mut timeline = match Timeline::open(&args.captures) {
+        Err(error @ OpenError::Damaged { .. }) => Err(error).or_exit(Exit::Damaged),
+        opened => opened.map_err(anyhow::Error::from),
+    }
+    .context("reading the captures")?;
     let mut analysis = Analysis::new(&policy);
     let output = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     if args.graph.is_none() && args.format == Format::Ndjson {

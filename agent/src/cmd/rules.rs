@@ -31,16 +31,24 @@ pub fn run(arguments: &RulesArgs) -> anyhow::Result<Exit> {
         };
     };
     let Some(rule) = rules.iter().find(|rule| rule.id == id) else {
-        let hint = match nearest(id, rules.iter().map(|rule| rule.id)) {
-            Some(near) => format!("did you mean {near}?"),
-            None => "`distwatch rules` lists all of them".to_owned(),
-        };
-        return Err(anyhow!("there is no rule {id:?}")).or_exit(Exit::Usage).hint(hint);
+        return Err(anyhow!("there is no rule {id:?}")).or_exit(Exit::Usage).hint(hint(id, &rules));
     };
     match arguments.format {
         RulesFormat::Text => print(|out| write_rule(rule, out)),
         RulesFormat::Json => print(|out| writeln!(out, "{:#}", as_json(rule))),
     }
+}
+
+/// What somebody probably meant: a rule that is written much like it, or those that have it as a part.
+fn hint(id: &str, rules: &[&Rule]) -> String {
+    if let Some(near) = nearest(id, rules.iter().map(|rule| rule.id)) {
+        return format!("did you mean {near}?");
+    }
+    let with_part: Vec<&str> = rules.iter().map(|rule| rule.id).filter(|rule| rule.contains(id)).collect();
+    if id.len() >= 3 && !with_part.is_empty() {
+        return format!("did you mean {}?", with_part.join(" or "));
+    }
+    "`distwatch rules` lists all of them".to_owned()
 }
 
 /// One line a rule, under the headings of the catalogue.
@@ -180,6 +188,14 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("\nFrom the guideline\n  G3   Do not rely on the cookie"), "{text}");
+    }
+
+    #[test]
+    fn a_rule_that_does_not_exist_is_answered_with_those_that_were_meant() {
+        let rules = [&GUESSING, &CALL];
+        assert_eq!(hint("cookie-gessing", &rules), "did you mean cookie-guessing?");
+        assert_eq!(hint("remote", &rules), "did you mean remote-call?");
+        assert_eq!(hint("e", &rules), "`distwatch rules` lists all of them");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Links that a reader would not tell apart, put together: twenty failed attempts are one line with a number.
 
 use distwatch_engine::model::{End, HandshakeOutcome, Link, PerSide, TlsOutcome, Transport};
-use indexmap::IndexMap;
+use indexmap::{IndexMap, IndexSet};
 
 /// How far a link got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +42,8 @@ pub(super) struct Group<'a> {
     pub(super) messages: PerSide,
     pub(super) bytes: PerSide,
     pub(super) gaps: u64,
+    /// The entries of the word list that their cookies matched, each once.
+    pub(super) weak_cookies: IndexSet<&'a str>,
 }
 
 /// The groups in the order in which the first of each appears.
@@ -49,7 +51,7 @@ pub(super) fn groups(links: &[Link]) -> Vec<Group<'_>> {
     let mut groups = IndexMap::new();
     for link in links {
         let tls = link.tls.as_ref().map(|tls| (&tls.version, tls.mutual_auth as u8, tls.outcome as u8));
-        let handshake = (link.handshake.version, link.handshake.outcome, &link.handshake.weak_cookie);
+        let handshake = (link.handshake.version, link.handshake.outcome);
         // An initiator's port is a new one each time.
         let initiator = (&link.initiator.node, link.initiator.ip);
         let key = (initiator, &link.acceptor, link.transport, tls, handshake, link.mid_stream);
@@ -60,9 +62,11 @@ pub(super) fn groups(links: &[Link]) -> Vec<Group<'_>> {
             messages: PerSide::default(),
             bytes: PerSide::default(),
             gaps: 0,
+            weak_cookies: IndexSet::new(),
         });
         group.count += 1;
         group.gaps = group.gaps.saturating_add(link.gaps);
+        group.weak_cookies.extend(link.handshake.weak_cookie.as_deref());
         add(&mut group.messages, link.messages);
         add(&mut group.bytes, link.bytes);
     }

@@ -5,18 +5,20 @@
 mod findings;
 mod layout;
 mod notes;
-mod printable;
 mod tables;
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
+use std::time::Duration;
 
 use distwatch_engine::model::{Answer, Capture, Severity, Transport};
+pub use distwatch_engine::text::safe as printable;
 use distwatch_engine::time::Timestamp;
 use layout::{Style, paragraph};
-pub use printable::printable;
 
 use super::Report;
 use super::group::Reach;
+use crate::source::pcap_file::STANDARD_INPUT;
 
 /// How the text is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +76,7 @@ impl<W: Write> Printer<W> {
 
 fn head<W: Write>(report: &Report, printer: &mut Printer<W>) -> io::Result<()> {
     let Options { colour, width } = printer.options;
-    let worst = findings::active(report).map(|alert| alert.severity).max();
+    let worst = report.alerts.iter().map(|alert| alert.severity).max();
     let style = match worst {
         Some(Severity::Critical | Severity::High) => Style::ALARM,
         Some(Severity::Medium) => Style::YELLOW,
@@ -112,10 +114,15 @@ pub fn verdict(report: &Report) -> String {
         (0, _) => clauses.push("No distribution link was seen".to_owned()),
         (1, 1) => clauses.push("The only distribution link runs in clear text".to_owned()),
         (_, 0) if tls == total => {
-            let links = if total == 1 { "The only distribution link runs" } else { "All distribution links run" };
+            let links = match total {
+                1 => "The only distribution link runs",
+                2 => "Both distribution links run",
+                _ => "All distribution links run",
+            };
             clauses.push(format!("{links} over TLS"));
         }
         (_, 0) => clauses.push(format!("{tls} of {total} distribution links run over TLS, the rest is unknown")),
+        (2, 2) => clauses.push("Both distribution links run in clear text".to_owned()),
         _ if clear == total => clauses.push(format!("All {total} distribution links run in clear text")),
         _ => {
             let verb = if clear == 1 { "runs" } else { "run" };
@@ -135,14 +142,30 @@ pub fn verdict(report: &Report) -> String {
 }
 
 fn capture_line(capture: &Capture) -> String {
-    let mut parts = vec![printable(&capture.path).into_owned(), printable(&capture.format).into_owned()];
+    let mut parts = vec![name(capture).into_owned(), printable(&capture.format).into_owned()];
     parts.extend(capture.link_types.iter().map(|link_type| printable(link_type).into_owned()));
     parts.push(plural(capture.packets, "packet", "packets"));
     parts.push(octets(capture.bytes));
     if let (Some(first), Some(last)) = (capture.first, capture.last) {
-        parts.push(format!("{} UTC, {:.1} s", moment(first), last.since(first).as_secs_f64()));
+        parts.push(format!("{} UTC", moment(first)));
+        parts.push(period(last.since(first)));
     }
-    parts.join(", ")
+    // A number stays with its unit, and a date with its time.
+    parts.iter().map(|part| part.replace(' ', layout::NO_BREAK)).collect::<Vec<_>>().join(", ")
+}
+
+/// What a capture is called.
+fn name(capture: &Capture) -> Cow<'_, str> {
+    if capture.path == STANDARD_INPUT { "standard input".into() } else { printable(&capture.path) }
+}
+
+/// `2.4 s`, `12 min 5 s`, `26 h 3 min`.
+fn period(length: Duration) -> String {
+    match length.as_secs() {
+        0..60 => format!("{:.1} s", length.as_secs_f64()),
+        seconds @ 60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        seconds => format!("{} h {} min", grouped(seconds / 3600), seconds / 60 % 60),
+    }
 }
 
 /// To the millisecond, without the letters of RFC 3339.
@@ -270,5 +293,7 @@ mod tests {
         assert_eq!(octets(u64::MAX), "18446.7 PB");
         assert_eq!([grouped(0), grouped(999), grouped(1000), grouped(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(moment(sample::at(0)), "2026-11-23 03:58:49.333");
+        let periods = [59_940, 60_000, 725_400, 93_812_300].map(|millis| period(Duration::from_millis(millis)));
+        assert_eq!(periods, ["59.9 s", "1 min 0 s", "12 min 5 s", "26 h 3 min"]);
     }
 }

@@ -55,6 +55,14 @@ pub enum OpenError {
         /// The file.
         path: String,
     },
+    /// It cannot be unpacked even as far as the first packet.
+    #[error("{path} is damaged from its beginning: {fault}")]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What keeps it from being unpacked.
+        fault: String,
+    },
     /// It is something else.
     #[error("{path} is not a capture file (pcap or pcapng): {found}")]
     NotACapture {
@@ -173,7 +181,6 @@ impl CaptureFile {
     /// When it cannot be read, is empty, or is something other than a capture. A capture that is cut or damaged
     /// further on opens, and says so in [`summary`](Self::summary).
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        let shown = || path.display().to_string();
         let stream = if path == Path::new(STANDARD_INPUT) {
             Stream::new(Box::new(io::stdin()), None)
         } else {
@@ -182,7 +189,7 @@ impl CaptureFile {
                 Stream::new(Box::new(file), metadata.is_file().then_some(metadata.len()))
             })
         };
-        let stream = stream.map_err(|source| OpenError::Io { path: shown(), source })?;
+        let stream = stream.map_err(|source| OpenError::Io { path: shown(path), source })?;
         Self::begin(path, stream)
     }
 
@@ -191,8 +198,8 @@ impl CaptureFile {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn from_reader(path: &Path, reader: impl io::Read + Send + 'static) -> Result<Self, OpenError> {
-        let stream = Stream::new(Box::new(reader), None)
-            .map_err(|source| OpenError::Io { path: path.display().to_string(), source })?;
+        let stream =
+            Stream::new(Box::new(reader), None).map_err(|source| OpenError::Io { path: shown(path), source })?;
         Self::begin(path, stream)
     }
 
@@ -203,10 +210,11 @@ impl CaptureFile {
             None => None,
         };
         let Some(format) = format else {
-            let path = path.display().to_string();
-            return Err(match stream.description_of_start() {
-                Some(found) => OpenError::NotACapture { path, found },
-                None => OpenError::Empty { path },
+            let path = shown(path);
+            return Err(match (stream.fault(), stream.description_of_start()) {
+                (Some(fault), _) => OpenError::Damaged { path, fault },
+                (None, Some(found)) => OpenError::NotACapture { path, found },
+                (None, None) => OpenError::Empty { path },
             });
         };
         Ok(Self {
@@ -350,6 +358,11 @@ impl CaptureFile {
         };
         self.stream.close();
     }
+}
+
+/// A path as messages have it.
+fn shown(path: &Path) -> String {
+    if path == Path::new(STANDARD_INPUT) { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 /// The two orders in which a file can have its numbers.

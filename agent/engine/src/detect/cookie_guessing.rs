@@ -110,7 +110,7 @@ impl Detector for CookieGuessing {
         let parties = Parties::of_link(link, cluster);
         let peer = (link.initiator.ip, tool_of(link).map_or_else(|| parties.from.key(), |(tool, _)| tool.to_owned()));
         if passed {
-            self.success(event, link, &parties, &peer, findings);
+            self.success(event, &parties, &peer, findings);
         } else {
             self.failure(event, link, &parties, peer, findings);
         }
@@ -169,7 +169,7 @@ impl CookieGuessing {
         findings.raise(event, report.fact(format!("failed cookie check of {parties}, number {count}")));
     }
 
-    fn success(&mut self, event: &Event, link: &Link, parties: &Parties, peer: &Peer, findings: &mut Findings<'_>) {
+    fn success(&mut self, event: &Event, parties: &Parties, peer: &Peer, findings: &mut Findings<'_>) {
         let Some(guesses) = self.peers.remove(peer) else { return };
         let memory = Duration::from_secs(findings.option(&COOKIE_GUESSED, "memory_seconds"));
         if !guesses.worst || event.time.since(guesses.last) > memory {

@@ -4,6 +4,8 @@ use std::io::{self, Write};
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+/// A blank at which no line is broken; printed as an ordinary one.
+pub(super) const NO_BREAK: &str = "\u{a0}";
 /// Blanks between two columns.
 const GAP: usize = 2;
 /// Blanks before a table or a paragraph.
@@ -146,7 +148,8 @@ pub(super) fn paragraph(
     Ok(())
 }
 
-/// The text in lines of at most `width` columns, broken at blanks where there are any. At least one line.
+/// The text in lines of at most `width` columns, broken at blanks where there are any; a longer word is broken after a
+/// mark that parts it, as `@` does a name. At least one line.
 pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
     let width = width.max(1);
     let (mut lines, mut line, mut used) = (Vec::new(), String::new(), 0);
@@ -162,15 +165,22 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
         for character in word.chars() {
             let columns = character.width().unwrap_or(0);
             if used + columns > width {
-                lines.push(std::mem::take(&mut line));
-                used = 0;
+                let rest = line.split_off(last_part(&line));
+                used = rest.width();
+                lines.push(std::mem::replace(&mut line, rest));
             }
             line.push(character);
             used += columns;
         }
     }
     lines.push(line);
-    lines
+    lines.into_iter().map(|line| line.replace(NO_BREAK, " ")).collect()
+}
+
+/// Where the last part of a word begins that does not fit: after a mark in its second half, else at its end.
+fn last_part(line: &str) -> usize {
+    let mark = line.rfind(['@', '.', ':', '/', '-', '_']).map_or(line.len(), |place| place + 1);
+    if mark * 2 > line.len() { mark } else { line.len() }
 }
 
 #[cfg(test)]
@@ -189,6 +199,8 @@ mod tests {
         assert_eq!(wrap("abcdefghij k", 4), ["abcd", "efgh", "ij k"]);
         assert_eq!(wrap("ノード", 4), ["ノー", "ド"]);
         assert_eq!(wrap("", 4), [""]);
+        assert_eq!(wrap("orders@host-a.lab.example", 22), ["orders@host-a.lab.", "example"]);
+        assert_eq!(wrap("a 10\u{a0}s", 4), ["a", "10 s"]);
     }
 
     #[test]

@@ -21,9 +21,9 @@ pub(super) fn write<W: Write>(report: &Report, printer: &mut Printer<W>) -> io::
         let began = plural(mid_stream, "link that began", "links that began");
         notes.push(format!("{began} before the capture: names and atoms from before are unknown"));
     }
-    notes.extend(by_name("could not be decoded", &stats.decode_errors));
+    notes.extend(by_name("could not be decoded, by layer", &stats.decode_errors));
     notes.extend(by_name("limits reached", &stats.limits_reached));
-    notes.extend(by_name("packets that were not TCP over IP or could not be used", &stats.packets_not_used));
+    notes.extend(by_name("packets left aside, without TCP that can be read", &stats.packets_not_used));
     if notes.is_empty() {
         notes.push("every packet was read whole, and everything in it that is distribution or EPMD was decoded".into());
     }
@@ -31,7 +31,7 @@ pub(super) fn write<W: Write>(report: &Report, printer: &mut Printer<W>) -> io::
 }
 
 fn of_capture(capture: &Capture) -> Vec<String> {
-    let path = printable(&capture.path);
+    let path = super::name(capture);
     let mut notes = Vec::new();
     if let Some(damage) = &capture.damaged {
         notes.push(format!("{path} is damaged: {}", printable(damage)));
@@ -77,7 +77,7 @@ mod tests {
             "the recorder lost 7 packets",
             "2 places in connections where octets are missing, 1.4 kB in all",
             "1 link that began before the capture",
-            "could not be decoded: etf 1",
+            "could not be decoded, by layer: etf 1",
             "limits reached: reorder_bytes 1",
             "udp 12",
         ] {

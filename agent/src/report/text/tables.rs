@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{self, Write};
 
 use distwatch_engine::model::{
-    ActivityKind, Answer, Confidence, End, EpmdExchange, EpmdRequest, Link, Node, Otp, Transport,
+    Activity, ActivityKind, Answer, Confidence, End, EpmdExchange, EpmdRequest, Link, Node, Otp, PerSide, Transport,
 };
 use indexmap::IndexMap;
 
@@ -59,14 +59,13 @@ fn carrier(link: &Link) -> String {
     let certificate = match tls.mutual_auth {
         Answer::Yes => "with client cert",
         Answer::No => "no client cert",
+        Answer::Unknown if Reach::of(link) != Reach::Established => return transport(link),
         Answer::Unknown => return format!("{}\nclient cert unknown", transport(link)),
     };
-    let doubt = match tls.mutual_auth_confidence {
-        Confidence::Certain => "",
-        Confidence::Likely => ", likely",
-        Confidence::Possible => ", possibly",
-    };
-    format!("{}\n{certificate}{doubt}", transport(link))
+    match doubt(tls.mutual_auth_confidence) {
+        "" => format!("{}\n{certificate}", transport(link)),
+        doubt => format!("{}\n{doubt} {certificate}", transport(link)),
+    }
 }
 
 fn handshake(group: &Group<'_>, known: &Releases<'_>) -> Cell {
@@ -81,11 +80,13 @@ fn handshake(group: &Group<'_>, known: &Releases<'_>) -> Cell {
     if let Some(releases) = releases(group, known) {
         text.push_str(&format!("\nOTP {releases}"));
     }
-    if let Some(entry) = &handshake.weak_cookie {
-        text.push_str(&format!("\nweak cookie: {}", printable(entry)));
+    match group.weak_cookies.len() {
+        0 => {}
+        1 => text.push_str(&format!("\nweak cookie: {}", printable(group.weak_cookies[0]))),
+        many => text.push_str(&format!("\n{} cookies that can be guessed", grouped(many as u64))),
     }
     let style = match group.reach {
-        Reach::Established if handshake.weak_cookie.is_none() => Style::PLAIN,
+        Reach::Established if group.weak_cookies.is_empty() => Style::PLAIN,
         _ => Style::YELLOW,
     };
     Cell::new(text, style)
@@ -112,10 +113,33 @@ fn otp(otp: &Otp) -> Option<String> {
     }
 }
 
+/// The release by the flags, and below it the build that is inferred.
+fn release(known: &Otp) -> String {
+    let by_flags = otp(known).unwrap_or_default();
+    match (&known.build, known.build_confidence) {
+        (Some(build), Some(confidence)) => {
+            format!("{by_flags}\n{} {}", doubt(confidence), printable(build)).trim_start().to_owned()
+        }
+        _ => by_flags,
+    }
+}
+
+const fn doubt(confidence: Confidence) -> &'static str {
+    match confidence {
+        Confidence::Certain => "",
+        Confidence::Likely => "likely",
+        Confidence::Possible => "possibly",
+    }
+}
+
 fn traffic(group: &Group<'_>) -> String {
     let (messages, bytes) = (group.messages, group.bytes);
-    let mut text = format!("{} / {} messages\n", grouped(messages.from_initiator), grouped(messages.from_acceptor));
-    text.push_str(&format!("{} / {}", octets(bytes.from_initiator), octets(bytes.from_acceptor)));
+    let mut text = format!("{} / {}", octets(bytes.from_initiator), octets(bytes.from_acceptor));
+    // Nobody can count messages inside TLS.
+    if messages != PerSide::default() {
+        let (there, back) = (grouped(messages.from_initiator), grouped(messages.from_acceptor));
+        text.insert_str(0, &format!("{there} / {back} messages\n"));
+    }
     if group.gaps > 0 {
         text.push_str(&format!("\n{}", plural(group.gaps, "gap", "gaps")));
     }
@@ -133,7 +157,7 @@ pub(super) fn nodes<W: Write>(report: &Report, printer: &mut Printer<W>) -> io::
             printable(&node.name).into_owned().into(),
             lines(&node.addresses).into(),
             lines(&node.dist_ports).into(),
-            otp(&node.otp).unwrap_or_default().into(),
+            release(&node.otp).into(),
             kind(node).into(),
             grouped(count(&node.creations)).into(),
             moment(node.first_seen).get(..19).unwrap_or_default().into(),
@@ -207,11 +231,9 @@ pub(super) fn activity<W: Write>(report: &Report, printer: &mut Printer<W>) -> i
     let mut actions: Vec<_> = report.activity.iter().collect();
     actions.sort_by_key(|action| (is_everyday(action.kind), std::cmp::Reverse(action.count)));
     let mut table = Table::new(&["kind", "what", "from", "to", "times"]);
-    let node = |name: &Option<String>| name.as_deref().map_or_else(|| "?".into(), |name| printable(name).into_owned());
+    let links: HashMap<&str, &Link> = report.links.iter().map(|link| (link.flow_id.as_str(), link)).collect();
     for action in actions.iter().take(ACTIVITY_ROWS) {
-        let what = action.mfa.as_deref().or(action.target.as_deref()).unwrap_or_default();
-        let inferred = if action.confidence == Confidence::Certain { "" } else { " (inferred)" };
-        let mut what = format!("{}{inferred}", printable(what));
+        let mut what = subject(action);
         if let Some(arguments) = &action.arguments {
             what.push('\n');
             what.push_str(&printable(arguments));
@@ -220,8 +242,8 @@ pub(super) fn activity<W: Write>(report: &Report, printer: &mut Printer<W>) -> i
         table.push([
             Cell::new(word(action.kind), style),
             what.into(),
-            node(&action.from_node).into(),
-            node(&action.to_node).into(),
+            whose(&action.from_node, action.from_initiator, action, &links).into(),
+            whose(&action.to_node, !action.from_initiator, action, &links).into(),
             grouped(action.count).into(),
         ]);
     }
@@ -234,6 +256,28 @@ pub(super) fn activity<W: Write>(report: &Report, printer: &mut Printer<W>) -> i
     let rest = plural(count(rest), "further kind", "further kinds");
     let text = format!("and {rest} of action, {} in all: --format json has every one", plural(times, "time", "times"));
     printer.paragraph(super::layout::INDENT, "", &text)
+}
+
+/// The function or the name, and how sure it is. An atom that was cached before the capture began and could not be inferred
+/// has the number of its slot for a name.
+fn subject(action: &Activity) -> String {
+    let name = action.mfa.as_deref().or(action.target.as_deref()).unwrap_or_default();
+    if let Some(slot) = name.strip_prefix('?').filter(|slot| slot.bytes().all(|byte| byte.is_ascii_digit())) {
+        return format!("a name from before the capture (slot {})", printable(slot));
+    }
+    match action.confidence {
+        Confidence::Certain => printable(name).into_owned(),
+        Confidence::Likely | Confidence::Possible => format!("{} (inferred)", printable(name)),
+    }
+}
+
+/// The node by name, else by its address on the connection.
+fn whose(name: &Option<String>, initiator: bool, action: &Activity, links: &HashMap<&str, &Link>) -> String {
+    if let Some(name) = name {
+        return printable(name).into_owned();
+    }
+    let link = links.get(action.flow_id.as_str());
+    link.map_or_else(|| "?".to_owned(), |link| if initiator { &link.initiator } else { &link.acceptor }.ip.to_string())
 }
 
 /// What nodes do all day; calls, spawns and shells stand above it.

@@ -269,13 +269,12 @@ impl Stream {
     }
 
     /// What the stream begins with, in words, for a file that is no capture; `None` for an empty one.
-    pub(super) fn description_of_start(&mut self) -> Option<String> {
+    pub(super) fn description_of_start(&self) -> Option<String> {
         const SHOWN: usize = 8;
-        let start = self.block.get(self.at..self.end).unwrap_or_default();
-        let start = start.get(..SHOWN).unwrap_or(start);
-        if let Some(fault) = self.fault() {
-            return Some(fault);
-        }
+        // A file too short to have a magic number was carried over in the hope of more.
+        let carried = self.carry.get(self.carry_at..).unwrap_or_default();
+        let here = self.block.get(self.at..self.end).unwrap_or_default();
+        let start: Vec<u8> = carried.iter().chain(here).copied().take(SHOWN).collect();
         let packed = match self.compression {
             Compression::None if start.is_empty() => return None,
             Compression::None => "it",

@@ -26,7 +26,7 @@ struct Owned {
 
 impl From<RawPacket<'_>> for Owned {
     fn from(packet: RawPacket<'_>) -> Self {
-        let RawPacket { number, time, link_type, interface, data, original_len } = packet;
+        let RawPacket { number, time, link_type, interface, data, original_len, .. } = packet;
         Self { number, time, link_type, interface, data: data.to_vec(), original_len }
     }
 }
@@ -455,7 +455,10 @@ fn what_is_no_capture_is_an_error_that_says_what_it_is() {
     );
     assert!(error(&zstd::encode_all(&b"hello"[..], 1).unwrap()).contains("what its zstd stream holds begins with 68"));
     assert!(error(&zstd::encode_all(&b""[..], 1).unwrap()).contains("what its zstd stream holds is empty"));
-    assert!(error(&[0x1f, 0x8b, 8, 0, 0]).contains("the gzip stream cannot be unpacked"));
+    assert!(error(b"ab").contains("it begins with 61 62"));
+    assert!(
+        error(&[0x1f, 0x8b, 8, 0, 0]).contains("is damaged from its beginning: the gzip stream cannot be unpacked")
+    );
     assert!(matches!(CaptureFile::open(Path::new("/nowhere")), Err(OpenError::Io { .. })));
     assert!(matches!(CaptureFile::open(Path::new("/")), Err(OpenError::Io { .. })));
 }
