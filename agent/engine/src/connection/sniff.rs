@@ -59,7 +59,7 @@ impl FirstBytes {
 
     /// What a connection is of which no more will be seen than the answer.
     #[must_use]
-    pub fn verdict_on_answer(&self, expected: Option<Expected>) -> Verdict {
+    pub(super) fn verdict_on_answer(&self, expected: Option<Expected>) -> Verdict {
         if !self.of(Side::Initiator).is_empty() || self.of(Side::Acceptor).is_empty() {
             return Verdict::Foreign;
         }
@@ -73,7 +73,7 @@ impl FirstBytes {
     }
 
     /// Forgets one direction, which goes on behind a gap.
-    pub fn forget(&mut self, side: Side) {
+    pub(super) fn forget(&mut self, side: Side) {
         if let (Some(kept), Some(full)) = (self.sides.get_mut(side.index()), self.full.get_mut(side.index())) {
             kept.clear();
             *full = false;
