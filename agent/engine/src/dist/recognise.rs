@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_status_is_known_by_its_length_and_its_text() {
-        for status in [&b"\0\x03sok"[..], b"\0\x11sok_simultaneous", b"\0\x04snok\0", b"\0\x20snamed:\0\x0fA@b"] {
+        for status in [&b"\0\x03sok"[..], b"\0\x10sok_simultaneous", b"\0\x04snok\0", b"\0\x20snamed:\0\x0fA@b"] {
             assert_eq!(looks_like_status(status), Match::Yes, "{status:?}");
         }
         assert_eq!(looks_like_status(b"\0\x03s"), Match::NeedMore);
