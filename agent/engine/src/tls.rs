@@ -154,7 +154,10 @@ impl Session {
             // The record's version is all that the middle of a connection tells.
             TlsOutcome::Unseen => self.directions.iter().any(|direction| direction.in_step),
             TlsOutcome::Incomplete => false,
-            TlsOutcome::Established => self.is_decided(),
+            // The server's hello may have been captured behind what the client answered to it.
+            TlsOutcome::Established => {
+                self.is_decided() && (server.hello || server.lost || self.view.mid_stream || client.sealed.is_full())
+            }
             _ => true,
         }
     }

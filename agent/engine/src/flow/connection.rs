@@ -67,6 +67,8 @@ pub(super) struct Connection<C> {
     segments: u32,
     /// The side that said first that it has no more to send.
     first_fin: Option<Side>,
+    /// What that side acknowledged with it.
+    first_fin_acknowledged: Option<u32>,
     /// The sequence number from which on the side that reset it would send nothing.
     reset: Option<(Side, u32)>,
     new_syn: Option<Box<NewSyn>>,
@@ -92,6 +94,7 @@ impl<C> Connection<C> {
             conversation: C::open(&opening, cx),
             segments: 0,
             first_fin: None,
+            first_fin_acknowledged: None,
             reset: None,
             new_syn: None,
             counts_only: false,
@@ -274,7 +277,8 @@ impl<C> Connection<C> {
         }
         self.handle_octets(turn, side, segment, sequence);
         if segment.flags.has(TcpFlags::FIN) {
-            self.handle_fin(turn, side, sequence.wrapping_add(segment.payload_len));
+            let acknowledged = segment.flags.has(TcpFlags::ACK).then_some(segment.acknowledgement);
+            self.handle_fin(turn, side, sequence.wrapping_add(segment.payload_len), acknowledged);
         }
         self.verdict()
     }
@@ -369,7 +373,7 @@ impl<C> Connection<C> {
         !segment.flags.has(TcpFlags::ACK) || !other.is_started() || (lowest..=highest + RESET_WINDOW).contains(&offset)
     }
 
-    fn handle_fin<X>(&mut self, turn: &mut Turn<'_, X>, side: Side, sequence: u32)
+    fn handle_fin<X>(&mut self, turn: &mut Turn<'_, X>, side: Side, sequence: u32, acknowledged: Option<u32>)
     where
         C: Conversation<X>,
     {
@@ -377,7 +381,14 @@ impl<C> Connection<C> {
         let direction = &mut self.directions[side.index()];
         direction.receive_fin(sequence, moment);
         if direction.has_fin() {
-            self.first_fin.get_or_insert(side);
+            match self.first_fin {
+                None => (self.first_fin, self.first_fin_acknowledged) = (Some(side), acknowledged),
+                // The other side's FIN answered this one and was merely captured before it.
+                Some(first) if first != side && self.first_fin_acknowledged == Some(sequence.wrapping_add(1)) => {
+                    self.first_fin = Some(side);
+                }
+                Some(_) => {}
+            }
         }
         self.settle(turn, side);
     }

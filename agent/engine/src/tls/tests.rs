@@ -98,6 +98,20 @@ fn a_certificate_that_the_client_refuses_is_told_with_the_alert() {
 }
 
 #[test]
+fn a_server_hello_that_was_captured_behind_the_clients_answer_is_still_waited_for() {
+    let recorded = recorded("tls13-mutual-otp25.pcap").remove(0);
+    let of = |wanted: Side| move |step: &&Step| matches!(step, Step::Data(_, side, _) if *side == wanted);
+    let server = recorded.steps.iter().filter(of(Side::Acceptor));
+    let mut session = Session::new(false);
+    for step in recorded.steps.iter().filter(of(Side::Initiator)).take(2).chain(server) {
+        assert!(!session.finished_looking() || session.facts().version.is_some());
+        let Step::Data(at, side, data) = step else { continue };
+        session.handle_data(at, *side, data);
+    }
+    assert_eq!(session.facts().version.as_deref(), Some("1.3"));
+}
+
+#[test]
 fn tls_13_is_judged_by_its_record_lengths() {
     let cases = [
         ("tls13-mutual-otp25.pcap", Answer::Yes),

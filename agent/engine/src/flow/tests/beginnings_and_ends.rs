@@ -104,6 +104,16 @@ fn one_direction_alone_is_read_and_is_missing_nothing() {
 }
 
 #[test]
+fn of_two_fins_the_one_that_the_other_acknowledges_was_first_whatever_the_capture_says() {
+    for (acknowledged, reason) in [(SERVER + 2, CloseReason::FinAcceptor), (SERVER + 1, CloseReason::FinInitiator)] {
+        let mut bench = Bench::connected();
+        bench.send(Side::Initiator, FIN | ACK, CLIENT.wrapping_add(1), acknowledged, b"");
+        bench.send(Side::Acceptor, FIN | ACK, SERVER + 1, CLIENT.wrapping_add(1), b"");
+        assert_eq!(all(&bench), [open(), Call::Close(reason)]);
+    }
+}
+
+#[test]
 fn after_a_fin_of_one_side_the_other_may_go_on() {
     let mut bench = Bench::connected();
     bench.client(0, b"abc");
