@@ -9,7 +9,7 @@
 pub mod tally;
 
 use crate::dist::{Message, Operation, Role};
-use crate::etf::{Atom, Cursor, Token};
+use crate::etf::{Atom, Cursor, Reference, Token};
 use crate::model::ActivityKind;
 use crate::wire::Malformed;
 
@@ -178,8 +178,47 @@ fn read_send<'a>(subject: Subject<'a>, otherwise: ActivityKind, payload: Option<
     if matches!(action.kind, ActivityKind::GenCall) && after.skip(DEPTH).is_err() {
         return action;
     }
+    if action.kind == ActivityKind::GenCall && matches!(subject, Subject::Name(name) if name.is("auth")) {
+        action.cookie = read_auth(after);
+    }
     action.arguments = Some(after);
     action
+}
+
+/// `get_cookie`, `{get_cookie, Node}` and `{set_cookie, Node, Cookie}`: what the server behind `erlang:get_cookie/0` and
+/// its like takes (OTP, kernel, `auth`).
+fn read_auth(mut request: Cursor<'_>) -> Cookie {
+    let _ = request.tuple();
+    match request.atom().and_then(|request| request.text) {
+        Some(b"get_cookie" | b"get_our_cookie") => Cookie::Asked,
+        Some(b"set_cookie" | b"set_our_cookie") => Cookie::Sent,
+        _ => Cookie::None,
+    }
+}
+
+/// The reference in the tag of `{'$gen_call', {From, Tag}, Request}`: `Ref` or `[alias | Ref]`. The answer holds it too.
+pub(crate) fn call_reference<'a>(message: &Message<'a>) -> Option<Reference<'a>> {
+    let mut cursor = message.payload?;
+    cursor.expect_tuple(3)?;
+    cursor.take_atom("$gen_call").then_some(())?;
+    cursor.expect_tuple(2)?;
+    cursor.skip(DEPTH).ok()?;
+    read_tag(cursor)
+}
+
+/// The reference in an answer to such a call: `{Tag, Reply}`.
+pub(crate) fn answer_reference<'a>(message: &Message<'a>) -> Option<Reference<'a>> {
+    let mut cursor = message.payload?;
+    cursor.expect_tuple(2)?;
+    read_tag(cursor)
+}
+
+fn read_tag(mut cursor: Cursor<'_>) -> Option<Reference<'_>> {
+    if cursor.list_len_hint() == Some(1) {
+        cursor.token().ok()?;
+        cursor.skip(DEPTH).ok()?;
+    }
+    cursor.reference()
 }
 
 /// `{file_request, From, ReplyAs, Request}` is what `file` sends to an open file of another node

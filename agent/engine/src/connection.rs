@@ -47,12 +47,27 @@ enum Protocol {
     Ignored,
 }
 
+/// How many remarks of a kind one connection may make. The findings know of it by then, and a peer that breaks a rule with
+/// every frame must not make more events than it sends octets; what is left out is counted.
+const REMARKS: u16 = 256;
+
+/// Kinds of remark that a peer can provoke at will. Each has its own bound, so that none can drown another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Remark {
+    Weird,
+    Violation,
+    Tampering,
+    Cookie,
+}
+
 /// What every kind of conversation needs: who talks, and the link that is made of it.
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     mid_stream: bool,
     info: Option<Arc<FlowInfo>>,
     link: Option<Box<Link>>,
+    /// By [`Remark`].
+    remarks: [u16; 4],
 }
 
 impl Shared {
@@ -76,6 +91,17 @@ impl Shared {
         cx.tell(Event { time: at.time, packet: at.packet, flow: Some(info), body });
     }
 
+    /// Whether one more remark of this kind may be made.
+    pub(crate) fn may_remark(&mut self, kind: Remark, cx: &mut Context) -> bool {
+        let Some(made) = self.remarks.get_mut(kind as usize) else { return false };
+        if *made >= REMARKS {
+            cx.counters.limit("remarks_per_flow");
+            return false;
+        }
+        *made += 1;
+        true
+    }
+
     /// Says something odd.
     pub(crate) fn weird(
         &mut self,
@@ -86,6 +112,9 @@ impl Shared {
         detail: String,
         cx: &mut Context,
     ) {
+        if !self.may_remark(Remark::Weird, cx) {
+            return;
+        }
         let packet = (at.packet.number > 0).then(|| at.packet.to_string());
         let weird = Weird { name: name.to_owned(), layer: layer.to_owned(), detail, packet };
         self.tell(at, flow, EventBody::Weird(weird), cx);
@@ -96,6 +125,9 @@ impl Shared {
         let (at, from_initiator) = (&notice.at, notice.side == Side::Initiator);
         match &notice.kind {
             NoticeKind::Violation(what) => {
+                if !self.may_remark(Remark::Violation, cx) {
+                    return;
+                }
                 self.tell(at, flow, EventBody::Violation { what: what.clone(), from_initiator }, cx);
             }
             NoticeKind::Undecodable(what) => {
@@ -218,6 +250,9 @@ impl Conversation<Context> for Connection {
         cx: &mut Context,
     ) {
         if self.shared.link.is_none() && !matches!(self.protocol, Protocol::Epmd(_)) {
+            return;
+        }
+        if !self.shared.may_remark(Remark::Tampering, cx) {
             return;
         }
         let body = EventBody::Tampering { what, from_initiator: side == Side::Initiator, offset, bytes };
@@ -464,3 +499,6 @@ const fn closer(reason: CloseReason) -> Option<Side> {
         CloseReason::PortReuse | CloseReason::Silent | CloseReason::Evicted => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

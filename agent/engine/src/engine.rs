@@ -55,7 +55,7 @@ impl Context {
         *checks += 1;
         let may = *checks <= CHECKS_PER_SECOND;
         if !may {
-            self.counters.limit("cookie-checks");
+            self.counters.limit("cookie_checks");
         }
         may
     }
@@ -181,7 +181,7 @@ impl Engine {
             *stats.limits_reached.entry(name.to_owned()).or_default() += count;
         }
         if self.context.listeners.forgotten() > 0 {
-            stats.limits_reached.insert("learned-listeners".into(), self.context.listeners.forgotten());
+            stats.limits_reached.insert("learned_listeners".into(), self.context.listeners.forgotten());
         }
         stats
     }

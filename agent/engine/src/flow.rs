@@ -269,7 +269,7 @@ pub enum Limit {
 pub struct LimitCounts([u64; 5]);
 
 impl LimitCounts {
-    const NAMES: [&str; 5] = ["flow-memory", "half-open-flows", "reorder-bytes", "reorder-segments", "reorder-wait"];
+    const NAMES: [&str; 5] = ["flow_memory", "half_open_flows", "reorder_bytes", "reorder_segments", "reorder_wait"];
 
     /// How often this one was.
     #[must_use]

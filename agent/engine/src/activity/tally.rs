@@ -32,6 +32,8 @@ pub struct Tally {
     next_flush: Option<Timestamp>,
     /// Actions beyond the limit, not kept apart.
     uncounted: u64,
+    /// Octets of the entries' texts. A peer chooses how long its names are.
+    texts: usize,
 }
 
 #[derive(Debug)]
@@ -103,6 +105,7 @@ impl Tally {
         }
         let activity = describe(action, occasion);
         let place = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        self.texts += texts(&activity);
         self.entries.push(Entry { hash, activity: activity.clone(), pending: 0, pending_since: occasion.at.time });
         self.index.insert_unique(hash, place, |&place| self.entries.get(place as usize).map_or(0, |entry| entry.hash));
         Counted::New(Box::new(activity))
@@ -135,14 +138,13 @@ impl Tally {
             entry.activity.from_node = from;
             entry.activity.to_node = to;
         }
+        self.texts = self.entries.iter().map(|entry| texts(&entry.activity)).sum();
     }
 
     /// Octets that it holds.
     #[must_use]
     pub fn memory(&self) -> usize {
-        /// Texts of an entry, on average.
-        const TEXT: usize = 160;
-        self.entries.capacity() * (size_of::<Entry>() + TEXT) + self.index.capacity() * size_of::<u32>()
+        self.entries.capacity() * size_of::<Entry>() + self.texts + self.index.capacity() * size_of::<u32>()
     }
 
     fn hash(&self, action: &Action<'_>, occasion: &Occasion<'_>) -> u64 {
@@ -165,6 +167,13 @@ impl Tally {
         }
         hasher.finish()
     }
+}
+
+/// Octets of the texts of an activity.
+fn texts(activity: &Activity) -> usize {
+    let Activity { from_node, to_node, mfa, target, arguments, flow_id, operation, first_packet, .. } = activity;
+    let optional = [from_node, to_node, mfa, target, arguments].into_iter().flatten();
+    optional.chain([flow_id, operation, first_packet]).map(String::capacity).sum()
 }
 
 fn same_side(entry: &Entry, occasion: &Occasion<'_>) -> bool {
@@ -238,10 +247,15 @@ fn sureness(atoms: &[Atom<'_>]) -> Confidence {
     atoms.iter().map(one).min().unwrap_or_default()
 }
 
+/// Whether it is not known which function is called: it may be one that takes a cookie.
+fn is_unnamed(subject: Subject<'_>) -> bool {
+    matches!(subject, Subject::Mfa { module, function, .. } if module.text.is_none() || function.text.is_none())
+}
+
 /// The arguments as far as the policy shows them. An action that carries a cookie never shows them.
 fn arguments(action: &Action<'_>, wanted: Arguments) -> Option<String> {
     let cursor: Cursor<'_> = action.arguments?;
-    if action.cookie != super::Cookie::None || action.kind == ActivityKind::Reply {
+    if action.cookie != super::Cookie::None || action.kind == ActivityKind::Reply || is_unnamed(action.subject) {
         return None;
     }
     match wanted {

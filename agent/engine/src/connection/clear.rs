@@ -4,12 +4,13 @@ use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 
-use super::Shared;
+use super::{Remark, Shared};
 use crate::activity::tally::{Counted, Occasion, Tally, describe};
-use crate::activity::{self, Cookie};
+use crate::activity::{self, Action, Cookie, Subject};
 use crate::dist::{Facts, Message, Operation, Output, Role, Session};
 use crate::engine::Context;
-use crate::etf::Cursor;
+use crate::etf::tag::Tag;
+use crate::etf::{Cursor, Reference, inflate};
 use crate::event::{EventBody, Expected, LinkChange};
 use crate::flow::FlowFacts;
 use crate::model::{ActivityKind, Build, Builds, HandshakeOutcome, Tls, TlsOutcome, Transport};
@@ -21,6 +22,12 @@ use crate::wire::Match;
 
 /// How many requests for a cookie one link may have open; the oldest is forgotten first. One is unusual.
 const COOKIE_REQUESTS: usize = 8;
+
+/// How many messages with compressed terms are looked into on one link: each costs the setting up of a decompressor.
+const EXPANDED: u32 = 256;
+
+/// Octets of such a message that are looked at: as much as is looked at of any other.
+const EXPANDED_LEN: usize = 8 << 10;
 
 /// The conversation.
 #[derive(Debug)]
@@ -35,13 +42,17 @@ struct Reading {
     tally: Tally,
     /// Frames were read: it is distribution beyond doubt.
     confirmed: bool,
-    /// References of requests whose answers are cookies, as hashes.
-    cookie_requests: Vec<u64>,
-    /// A request by way of `rex`, which has no reference of its own.
-    cookie_by_rex: bool,
+    /// References of requests whose answers are cookies, as hashes, and who asked.
+    cookie_requests: Vec<(u64, Side)>,
+    /// Who asked by way of `rex`, where a request has no reference of its own.
+    cookie_by_rex: Option<Side>,
     hasher: RandomState,
     /// The acceptor answered with a TLS alert.
     tls_answer: bool,
+    /// Its first octets, as long as they may become one: up to six.
+    held: Vec<u8>,
+    /// Messages with compressed terms that were looked into.
+    expanded: u32,
     /// The digest was compared with the word list.
     cookie_checked: bool,
 }
@@ -60,9 +71,11 @@ impl Clear {
             tally: Tally::default(),
             confirmed: false,
             cookie_requests: Vec::new(),
-            cookie_by_rex: false,
+            cookie_by_rex: None,
             hasher: RandomState::default(),
             tls_answer: false,
+            held: Vec::new(),
+            expanded: 0,
             cookie_checked: false,
         };
         Self { session, reader }
@@ -84,7 +97,9 @@ impl Clear {
     }
 
     pub(super) fn memory(&self) -> usize {
-        self.session.memory() + self.reader.tally.memory() + self.reader.cookie_requests.capacity() * 8
+        self.session.memory()
+            + self.reader.tally.memory()
+            + self.reader.cookie_requests.capacity() * size_of::<(u64, Side)>()
     }
 
     pub(super) fn handle_data(
@@ -96,23 +111,51 @@ impl Clear {
         shared: &mut Shared,
         cx: &mut Context,
     ) {
-        if side == Side::Acceptor && !self.reader.confirmed && self.answers_with_tls(data) {
-            self.reader.tls_answer = true;
-            let alert = Some("the acceptor answered with a TLS alert".to_owned());
-            if let Some(link) = shared.link.as_mut() {
-                link.tls = Some(Tls { outcome: TlsOutcome::RefusedByServer, alert, ..Tls::default() });
-            }
-        }
-        if self.reader.tls_answer && side == Side::Acceptor {
+        if side == Side::Acceptor && self.reader.tls_answer {
             return;
+        }
+        let joined;
+        let mut data = data;
+        if side == Side::Acceptor && self.may_answer_with_tls(data) {
+            let mut held = std::mem::take(&mut self.reader.held);
+            held.extend_from_slice(data);
+            match looks_like_alert(&held) {
+                Match::NeedMore => {
+                    self.reader.held = held;
+                    return;
+                }
+                Match::Yes => return self.meet_tls(at, flow, shared, cx),
+                Match::No => joined = held,
+            }
+            data = &joined;
         }
         let mut out = Told { reader: &mut self.reader, flow, shared, cx };
         self.session.handle_data(at, side, data, &mut out);
     }
 
-    /// A TLS record instead of a status: the listener speaks TLS (`docs/protocol.md` §2.4).
-    fn answers_with_tls(&self, data: &[u8]) -> bool {
-        self.session.handshake().status.is_none() && looks_like_alert(data) == Match::Yes
+    /// Before its status the acceptor may send a TLS alert instead: the listener speaks TLS (`docs/protocol.md` §2.4).
+    fn may_answer_with_tls(&self, data: &[u8]) -> bool {
+        !self.reader.confirmed
+            && self.session.handshake().status.is_none()
+            && (!self.reader.held.is_empty() || looks_like_alert(data) != Match::No)
+    }
+
+    fn meet_tls(&mut self, at: &At, flow: &FlowFacts, shared: &mut Shared, cx: &mut Context) {
+        self.reader.tls_answer = true;
+        let alert = Some("the acceptor answered with a TLS alert".to_owned());
+        if let Some(link) = shared.link.as_mut() {
+            link.tls = Some(Tls { outcome: TlsOutcome::RefusedByServer, alert, ..Tls::default() });
+        }
+        shared.tell_link(at, flow, LinkChange::Progress, cx);
+    }
+
+    /// What was held back is read after all: nothing follows that could make it an alert.
+    fn release(&mut self, at: &At, flow: &FlowFacts, shared: &mut Shared, cx: &mut Context) {
+        let held = std::mem::take(&mut self.reader.held);
+        if !held.is_empty() {
+            let mut out = Told { reader: &mut self.reader, flow, shared, cx };
+            self.session.handle_data(at, Side::Acceptor, &held, &mut out);
+        }
     }
 
     pub(super) fn handle_gap(
@@ -124,6 +167,9 @@ impl Clear {
         shared: &mut Shared,
         cx: &mut Context,
     ) {
+        if side == Side::Acceptor {
+            self.release(at, flow, shared, cx);
+        }
         let mut out = Told { reader: &mut self.reader, flow, shared, cx };
         self.session.handle_gap(at, side, bytes, &mut out);
     }
@@ -136,6 +182,7 @@ impl Clear {
         shared: &mut Shared,
         cx: &mut Context,
     ) {
+        self.release(at, flow, shared, cx);
         let mut out = Told { reader: &mut self.reader, flow, shared, cx };
         self.session.handle_close(at, closed_by, &mut out);
         let facts = self.session.handshake();
@@ -237,51 +284,35 @@ impl Output for Told<'_> {
     fn message(&mut self, message: &Message<'_>) {
         self.cx.counters.operation(message.operation);
         if !self.reader.confirmed {
-            self.confirm(&message.at);
+            self.confirm(&message.at, message.side);
         }
         if self.shared.mid_stream {
             self.learn_name(message);
         }
         let action = activity::read(message);
-        self.watch_cookie(message, action.cookie);
-        let Some(link) = self.shared.link.as_ref() else { return };
-        let occasion = Occasion {
-            at: &message.at,
-            side: message.side,
-            operation: message.operation,
-            flow_id: &link.flow_id,
-            nodes: [link.initiator.node.as_deref(), link.acceptor.node.as_deref()],
-            arguments: self.cx.arguments,
-            limit: self.cx.limits.actions_per_link,
-        };
-        if self.cx.every_message {
-            let activity = Box::new(describe(&action, &occasion));
-            return self.tell(&message.at, EventBody::Activity(activity));
+        if may_hide(message, &action)
+            && let Some(payload) = message.payload
+            && let Some(plain) = self.expand(payload)
+        {
+            let plain = Message { payload: Some(payload.elsewhere(&plain)), ..*message };
+            return self.act(&plain, &activity::read(&plain));
         }
-        if action.kind == ActivityKind::Reply {
-            return;
-        }
-        match self.reader.tally.count(&action, &occasion) {
-            // With arguments asked for, two calls of one function are two things that were done.
-            Counted::Again if self.cx.arguments != Arguments::None && action.arguments.is_some() => {}
-            Counted::Again => {}
-            Counted::New(activity) => self.tell(&message.at, EventBody::Activity(activity)),
-            Counted::OverLimit => self.cx.counters.limit("actions-per-link"),
-        }
+        self.act(message, &action);
     }
 
     fn tick(&mut self, _: &At, _: Side) {}
 
     fn violation(&mut self, at: &At, side: Side, what: String) {
-        if self.shared.link.is_none() {
+        if self.shared.link.is_none() || !self.shared.may_remark(Remark::Violation, self.cx) {
             return;
         }
         self.tell(at, EventBody::Violation { what, from_initiator: side == Side::Initiator });
     }
 
     fn undecodable(&mut self, at: &At, side: Side, layer: &'static str, what: String) {
-        self.cx.counters.decode_error(layer);
+        // What is only a candidate may be any protocol.
         if self.shared.link.is_some() {
+            self.cx.counters.decode_error(layer);
             self.weird(at, side, layer, "undecodable", what);
         }
     }
@@ -298,6 +329,45 @@ impl Output for Told<'_> {
 }
 
 impl Told<'_> {
+    /// Looks into compressed terms, which no release sends: the session has said so, and what they do is said here.
+    fn expand(&mut self, payload: Cursor<'_>) -> Option<Vec<u8>> {
+        if self.reader.expanded >= EXPANDED {
+            self.cx.counters.limit("compressed_terms");
+            return None;
+        }
+        let plain = inflate::expand(payload, EXPANDED_LEN)?;
+        self.reader.expanded += 1;
+        Some(plain)
+    }
+
+    fn act(&mut self, message: &Message<'_>, action: &Action<'_>) {
+        self.watch_cookie(message, action.cookie);
+        let Some(link) = self.shared.link.as_ref() else { return };
+        let occasion = Occasion {
+            at: &message.at,
+            side: message.side,
+            operation: message.operation,
+            flow_id: &link.flow_id,
+            nodes: [link.initiator.node.as_deref(), link.acceptor.node.as_deref()],
+            arguments: self.cx.arguments,
+            limit: self.cx.limits.actions_per_link,
+        };
+        if self.cx.every_message {
+            let activity = Box::new(describe(action, &occasion));
+            return self.tell(&message.at, EventBody::Activity(activity));
+        }
+        if action.kind == ActivityKind::Reply {
+            return;
+        }
+        match self.reader.tally.count(action, &occasion) {
+            // With arguments asked for, two calls of one function are two things that were done.
+            Counted::Again if self.cx.arguments != Arguments::None && action.arguments.is_some() => {}
+            Counted::Again => {}
+            Counted::New(activity) => self.tell(&message.at, EventBody::Activity(activity)),
+            Counted::OverLimit => self.cx.counters.limit("actions_per_link"),
+        }
+    }
+
     fn tell(&mut self, at: &At, body: EventBody) {
         self.shared.tell(at, self.flow, body, self.cx);
     }
@@ -308,7 +378,7 @@ impl Told<'_> {
     }
 
     /// The first message proves that the connection is distribution.
-    fn confirm(&mut self, at: &At) {
+    fn confirm(&mut self, at: &At, side: Side) {
         self.reader.confirmed = true;
         let unseen = self.shared.link.is_none();
         self.shared.open_link(at, self.flow, Transport::Cleartext, self.cx);
@@ -317,7 +387,11 @@ impl Told<'_> {
             if let Some(link) = self.shared.link.as_mut() {
                 link.handshake.outcome = HandshakeOutcome::Unseen;
                 // The frame that proves it; the session's own count comes with the end.
-                link.messages.from_initiator = 1;
+                let messages = match side {
+                    Side::Initiator => &mut link.messages.from_initiator,
+                    Side::Acceptor => &mut link.messages.from_acceptor,
+                };
+                *messages = 1;
             }
             self.shared.tell_link(at, self.flow, LinkChange::Handshake, self.cx);
         }
@@ -345,17 +419,19 @@ impl Told<'_> {
         match cookie {
             Cookie::Sent => {
                 let how = "the arguments of a call that sets it".to_owned();
-                return self.tell(&message.at, EventBody::CookieSent { how, from_initiator });
+                return self.tell_cookie(&message.at, how, from_initiator);
             }
             Cookie::Asked => {
-                match message.element(Role::Ref).and_then(|reference| self.hash(reference)) {
-                    Some(hash) => {
+                let reference = message.element(Role::Ref).and_then(|mut reference| reference.reference());
+                match reference.or_else(|| activity::call_reference(message)) {
+                    Some(reference) => {
                         if self.reader.cookie_requests.len() >= COOKIE_REQUESTS {
                             self.reader.cookie_requests.remove(0);
                         }
-                        self.reader.cookie_requests.push(hash);
+                        let hash = self.hash(reference);
+                        self.reader.cookie_requests.push((hash, message.side));
                     }
-                    None => self.reader.cookie_by_rex = true,
+                    None => self.reader.cookie_by_rex = Some(message.side),
                 }
                 return;
             }
@@ -363,32 +439,68 @@ impl Told<'_> {
         }
         if self.answers_cookie_request(message) {
             let how = "the answer to a call of get_cookie".to_owned();
-            self.tell(&message.at, EventBody::CookieSent { how, from_initiator });
+            self.tell_cookie(&message.at, how, from_initiator);
+        }
+    }
+
+    fn tell_cookie(&mut self, at: &At, how: String, from_initiator: bool) {
+        if self.shared.may_remark(Remark::Cookie, self.cx) {
+            self.tell(at, EventBody::CookieSent { how, from_initiator });
         }
     }
 
     fn answers_cookie_request(&mut self, message: &Message<'_>) -> bool {
-        if self.reader.cookie_by_rex && is_rex_answer(message) {
-            self.reader.cookie_by_rex = false;
-            return true;
-        }
-        if self.reader.cookie_requests.is_empty()
-            || !matches!(message.operation, Operation::PAYLOAD_MONITOR_P_EXIT | Operation::MONITOR_P_EXIT)
+        let asker = message.side.other();
+        if self.reader.cookie_by_rex == Some(asker)
+            && let Some(holds) = rex_answer(message)
         {
+            self.reader.cookie_by_rex = None;
+            return holds;
+        }
+        if self.reader.cookie_requests.is_empty() {
             return false;
         }
-        let Some(hash) = message.element(Role::Ref).and_then(|reference| self.hash(reference)) else { return false };
-        let Some(place) = self.reader.cookie_requests.iter().position(|&asked| asked == hash) else { return false };
+        let exit = matches!(message.operation, Operation::PAYLOAD_MONITOR_P_EXIT | Operation::MONITOR_P_EXIT);
+        let reference = if exit {
+            message.element(Role::Ref).and_then(|mut reference| reference.reference())
+        } else {
+            activity::answer_reference(message)
+        };
+        let Some(answered) = reference.map(|reference| (self.hash(reference), asker)) else { return false };
+        let Some(place) = self.reader.cookie_requests.iter().position(|&asked| asked == answered) else { return false };
         self.reader.cookie_requests.remove(place);
-        true
+        !exit || returned(message)
     }
 
-    fn hash(&self, mut reference: Cursor<'_>) -> Option<u64> {
-        reference.reference().map(|reference| self.reader.hasher.hash_one(reference.words))
+    fn hash(&self, reference: Reference<'_>) -> u64 {
+        self.reader.hasher.hash_one(reference.words)
     }
 }
 
-/// `{rex, Value}`.
-fn is_rex_answer(message: &Message<'_>) -> bool {
-    message.payload.is_some_and(|mut payload| payload.tuple() == Some(2) && payload.take_atom("rex"))
+/// Whether a compressed term may hide what a message does: it is all of the payload, or a part without which a call is
+/// no call. Asked of every message, so it looks at what was read and no further.
+fn may_hide(message: &Message<'_>, action: &Action<'_>) -> bool {
+    let Some(payload) = message.payload else { return false };
+    payload.reader.peek() == Some(Tag::COMPRESSED.0)
+        || match action.subject {
+            Subject::Mfa { arity, .. } => arity.is_none(),
+            Subject::Name(name) => action.kind == ActivityKind::SendNamed && (name.is("rex") || name.is("net_kernel")),
+            _ => false,
+        }
+}
+
+/// Whether a call that ends came back with a value: `{Ref, return, Value}`. Anything else says why it did not.
+fn returned(message: &Message<'_>) -> bool {
+    let Some(mut reason) = message.payload else { return true };
+    reason.tuple() == Some(3) && reason.reference().is_some() && reason.take_atom("return")
+}
+
+/// Whether an answer of `rex`, `{rex, Value}`, holds a value and not `{badrpc, Reason}`; nothing for other messages.
+fn rex_answer(message: &Message<'_>) -> Option<bool> {
+    let mut payload = message.payload?;
+    if payload.tuple() != Some(2) || !payload.take_atom("rex") {
+        return None;
+    }
+    let failed = payload.tuple() == Some(2) && payload.take_atom("badrpc");
+    Some(!failed)
 }

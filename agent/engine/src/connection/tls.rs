@@ -2,7 +2,7 @@
 
 use super::Shared;
 use crate::engine::Context;
-use crate::event::LinkChange;
+use crate::event::{Expected, LinkChange};
 use crate::flow::FlowFacts;
 use crate::model::{Answer, HandshakeOutcome, TlsOutcome, Transport};
 use crate::packet::{At, Side};
@@ -73,7 +73,9 @@ impl Tls {
             }
         }
         let facts = self.session.facts();
-        if shared.link.is_none() && facts.distribution_inside != Answer::Yes {
+        // EPMD may have named the port only after the connection began.
+        let expected = cx.listeners.expected(flow.opening.acceptor) == Some(Expected::Distribution);
+        if shared.link.is_none() && !expected && facts.distribution_inside != Answer::Yes {
             return;
         }
         shared.open_link(at, flow, Transport::Tls, cx);

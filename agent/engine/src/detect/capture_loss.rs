@@ -39,7 +39,9 @@ impl Detector for CaptureLoss {
     fn handle_event(&mut self, event: &Event, cluster: &Cluster, findings: &mut Findings<'_>) {
         match &event.body {
             EventBody::Loss { stage, packets } => self.stage(event, stage, *packets, findings),
-            EventBody::Link { change: LinkChange::Closed, link } => gaps(event, link, cluster, findings),
+            EventBody::Link { change: LinkChange::Closed | LinkChange::Updated, link } => {
+                gaps(event, link, cluster, findings)
+            }
             _ => {}
         }
     }
@@ -100,5 +102,14 @@ mod tests {
         link.missing_bytes = 1 << 20;
         bench.link(LinkChange::Closed, &link);
         assert_eq!(bench.only("capture-loss").subject, "web@host-a -> db@host-b");
+    }
+
+    #[test]
+    fn a_link_that_is_still_open_at_the_end_counts_as_well() {
+        let mut bench = Bench::new(Policy::default());
+        let mut link = established("f1");
+        link.missing_bytes = 1 << 20;
+        bench.link(LinkChange::Updated, &link);
+        bench.only("capture-loss");
     }
 }

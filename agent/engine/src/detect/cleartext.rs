@@ -10,7 +10,7 @@ use crate::model::{Confidence, HandshakeOutcome, Link, Severity, TlsOutcome, Tra
 
 pub(super) const FAMILY: Family = Family {
     rules: &[&CLEARTEXT_DISTRIBUTION, &CLEARTEXT_ATTEMPT, &TLS_DOWNGRADE],
-    detector: |_| Box::new(Cleartext { secured: Memory::new(ENTRIES) }),
+    detector: |_| Box::new(Cleartext { secured: Memory::new(ENTRIES), pairs: Memory::new(ENTRIES) }),
 };
 
 static CLEARTEXT_DISTRIBUTION: Rule = Rule {
@@ -72,6 +72,8 @@ static TLS_DOWNGRADE: Rule = Rule {
 struct Cleartext {
     /// Listeners that were seen to carry distribution inside TLS.
     secured: Memory<(IpAddr, u16), Secured>,
+    /// The same by the initiator's address and the acceptor's name: a node that comes back has another port.
+    pairs: Memory<(IpAddr, String), Secured>,
 }
 
 struct Secured {
@@ -105,7 +107,11 @@ impl Cleartext {
         }
         let listener = (link.acceptor.ip, link.acceptor.port);
         if is_up_in_tls(link) {
-            self.secured.entry(listener, || Secured { since: event.time.to_string() });
+            let secured = || Secured { since: event.time.to_string() };
+            self.secured.entry(listener, secured);
+            if let Some(name) = &parties.to.name {
+                self.pairs.entry((link.initiator.ip, name.clone()), secured);
+            }
         }
         let is_final = matches!(change, LinkChange::Handshake | LinkChange::Closed);
         let up = is_up_in_clear(link) && change != LinkChange::Closed;
@@ -114,9 +120,20 @@ impl Cleartext {
             return;
         }
         findings.raise(event, cleartext_report(link, &parties, findings));
-        let Some(secured) = self.secured.get(&listener).filter(|_| is_up_in_clear(link)) else { return };
-        let reason = format!("{parties} runs in clear; the same listener was seen on TLS at {}", secured.since);
-        let report = Report::new(&TLS_DOWNGRADE, &parties, reason.clone()).span(Span::WhileLinkOpen);
+        if !is_up_in_clear(link) {
+            return;
+        }
+        let pair = parties.to.name.as_ref().map(|name| (link.initiator.ip, name.clone()));
+        let (secured, what, confidence) =
+            match (self.secured.get(&listener), pair.and_then(|pair| self.pairs.get(&pair))) {
+                (Some(secured), _) => (secured, "the same listener was", parties.confidence()),
+                // The name of a TLS listener is put together from EPMD's answer and the server name.
+                (None, Some(secured)) => (secured, "the same two were", Confidence::Likely),
+                (None, None) => return,
+            };
+        let reason = format!("{parties} runs in clear; {what} seen on TLS at {}", secured.since);
+        let report =
+            Report::new(&TLS_DOWNGRADE, &parties, reason.clone()).confidence(confidence).span(Span::WhileLinkOpen);
         findings.raise(event, report.fact(reason));
     }
 }
@@ -192,7 +209,7 @@ fn offer_of_tls(event: &Event, cluster: &Cluster, findings: &mut Findings<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, established, ip, link, policy_with_isolated, tls};
+    use super::super::testing::{Bench, established, ip, link, policy_with_isolated, port_please, tls};
     use super::*;
     use crate::event::Expected;
     use crate::model::AlertStatus;
@@ -301,5 +318,25 @@ mod tests {
         bench.link(LinkChange::Handshake, &secured);
         bench.link(LinkChange::Handshake, &established("f2"));
         assert_eq!(bench.only("tls-downgrade").subject, "web@host-a -> db@host-b");
+    }
+
+    #[test]
+    fn a_node_that_comes_back_in_clear_on_another_port_is_a_downgrade_of_the_pair() {
+        let mut bench = Bench::new(Policy::default());
+        bench.event(port_please("10.77.0.1", "10.77.0.2", "db", 41000));
+        let mut secured = link("f1", ("10.77.0.1", None), ("10.77.0.2", None));
+        secured.transport = Transport::Tls;
+        secured.tls = Some(crate::model::Tls { sni: Some("host-b".into()), ..tls("1.3") });
+        bench.link(LinkChange::Handshake, &secured);
+        bench.close(&mut secured);
+        let mut clear = established("f2");
+        clear.acceptor.port = 42000;
+        let mut other = established("f3");
+        (other.acceptor.port, other.initiator.ip) = (42000, ip("10.77.0.9"));
+        bench.link(LinkChange::Handshake, &other);
+        bench.none("tls-downgrade");
+        bench.link(LinkChange::Handshake, &clear);
+        let alert = bench.only("tls-downgrade");
+        assert_eq!((alert.subject.as_str(), alert.confidence), ("web@host-a -> db@host-b", Confidence::Likely));
     }
 }

@@ -1,5 +1,7 @@
 //! `node-lost`: links that end without a goodbye.
 
+use std::time::Duration;
+
 use super::cleartext::{is_up_in_clear, is_up_in_tls};
 use super::{Detector, Family, Findings, Parties, Report, Rule, Span, group};
 use crate::cluster::{Cluster, Flag};
@@ -24,11 +26,17 @@ static NODE_LOST: Rule = Rule {
     options: &[],
 };
 
+/// Silence after which a link is lost though nothing ended it: a node gives its peer up after at most 75 s of the default
+/// `net_ticktime` (60 s and a quarter). A capture often ends before [`Limits::idle_link`](crate::limits::Limits) is over.
+const SILENCE: Duration = Duration::from_secs(75);
+
 struct NodeLost;
 
 impl Detector for NodeLost {
     fn handle_event(&mut self, event: &Event, cluster: &Cluster, findings: &mut Findings<'_>) {
-        let EventBody::Link { change: LinkChange::Closed, link } = &event.body else { return };
+        let EventBody::Link { change: change @ (LinkChange::Closed | LinkChange::Updated), link } = &event.body else {
+            return;
+        };
         if !(is_up_in_clear(link) || is_up_in_tls(link)) || is_a_tool(link) {
             return;
         }
@@ -37,6 +45,9 @@ impl Detector for NodeLost {
             Some(CloseReason::ResetInitiator) => format!("{} reset it", parties.from),
             Some(CloseReason::ResetAcceptor) => format!("{} reset it", parties.to),
             Some(CloseReason::Silent) => format!("nothing was sent after {}", link.last_seen),
+            None if *change == LinkChange::Updated && event.time.since(link.last_seen) > SILENCE => {
+                format!("nothing was sent after {}", link.last_seen)
+            }
             Some(CloseReason::PortReuse) => "it was begun anew without having ended".to_owned(),
             _ => return,
         };
@@ -53,7 +64,7 @@ fn is_a_tool(link: &Link) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Bench, established};
+    use super::super::testing::{Bench, at, established};
     use super::*;
     use crate::policy::Policy;
 
@@ -75,5 +86,19 @@ mod tests {
         link.close_reason = Some(CloseReason::ResetAcceptor);
         bench.link(LinkChange::Closed, &link);
         assert_eq!(bench.only("node-lost").count, 2);
+    }
+
+    #[test]
+    fn a_link_that_is_silent_when_the_capture_ends_is_lost_and_one_that_ticks_is_not() {
+        let mut bench = Bench::new(Policy::default());
+        let mut link = established("f1");
+        bench.now = 170;
+        link.last_seen = at(110);
+        bench.link(LinkChange::Updated, &link);
+        bench.none("node-lost");
+        link.last_seen = at(90);
+        bench.link(LinkChange::Updated, &link);
+        let alert = bench.only("node-lost");
+        assert!(alert.reason.contains("nothing was sent after"), "{}", alert.reason);
     }
 }

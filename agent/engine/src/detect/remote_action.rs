@@ -153,6 +153,10 @@ fn shell_severity(parties: &Parties, findings: &Findings<'_>) -> Severity {
     if exposure == Exposure::Loopback || tunnelled { Severity::Medium } else { REMOTE_SHELL.severity }
 }
 
+/// The start of what a request to an open file of the other node is called: `file` itself makes these, with the request
+/// as the function (OTP, kernel, `file_io_server`).
+const FILE_REQUEST: &str = "file:";
+
 /// Kinds that run a function on the other node. What is sent to a process, or written to a device, is data.
 const fn runs_code(kind: ActivityKind) -> bool {
     use ActivityKind::{ErpcCall, ErpcCast, RpcBlockCall, RpcCall, RpcCast, Spawn, SpawnLink, SpawnMonitor};
@@ -163,6 +167,9 @@ fn kind_of(activity: &Activity) -> Kind {
     match activity.kind {
         ActivityKind::Shell => Kind::Shell,
         ActivityKind::GenCall => activity.target.as_deref().map_or(Kind::Nothing, kind_of_server),
+        ActivityKind::IoRequest if activity.mfa.as_deref().is_some_and(|mfa| mfa.starts_with(FILE_REQUEST)) => {
+            Kind::File
+        }
         kind if runs_code(kind) => match activity.mfa.as_deref().map(split) {
             Some(Called::Fun { module }) => kind_of_fun(&module),
             Some(Called::Function { module, function }) => kind_of_call(&module, &function),
@@ -242,6 +249,7 @@ mod tests {
             (ActivityKind::RpcCast, "code:load_binary/3", "remote-code-load"),
             (ActivityKind::ErpcCall, "fun erl_eval:-expr/6-fun-3-/0", "remote-code-load"),
             (ActivityKind::RpcBlockCall, "file:read_file/1", "remote-file-access"),
+            (ActivityKind::IoRequest, "file:pread/2", "remote-file-access"),
             (ActivityKind::SpawnMonitor, "init:stop/0", "remote-control"),
             (ActivityKind::ErpcCall, "shell:start/0", "remote-shell"),
         ] {
@@ -261,7 +269,7 @@ mod tests {
             (ActivityKind::RpcCast, "erlang:garbage_collect/0"),
             (ActivityKind::Spawn, "kiosk:loop/0"),
             (ActivityKind::ErpcCall, "fun shop:-charge/2-fun-0-/0"),
-            (ActivityKind::IoRequest, "file:read_file/1"),
+            (ActivityKind::IoRequest, "filer:read/1"),
         ] {
             let bench = called(kind, mfa);
             let raised: Vec<_> =

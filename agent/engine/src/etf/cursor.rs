@@ -55,6 +55,15 @@ impl<'a> Cursor<'a> {
         Self { reader, atoms, cut: true }
     }
 
+    /// A cursor over the first part of another term, of the same message.
+    #[must_use]
+    pub const fn elsewhere<'b>(&self, bytes: &'b [u8]) -> Cursor<'b>
+    where
+        'a: 'b,
+    {
+        Cursor { reader: Reader::new(bytes), atoms: self.atoms, cut: true }
+    }
+
     /// Whether only the first part of the term is here.
     #[must_use]
     pub const fn is_cut(&self) -> bool {

@@ -82,9 +82,9 @@ impl Fragments {
     /// How often which limit was reached since the last call.
     pub(super) fn take_limits(&mut self) -> [(&'static str, u64); 3] {
         [
-            ("ip-fragments-evicted", std::mem::take(&mut self.evicted)),
-            ("ip-fragments-expired", std::mem::take(&mut self.expired)),
-            ("ip-fragment-pieces", std::mem::take(&mut self.too_many_pieces)),
+            ("ip_fragments_evicted", std::mem::take(&mut self.evicted)),
+            ("ip_fragments_expired", std::mem::take(&mut self.expired)),
+            ("ip_fragment_pieces", std::mem::take(&mut self.too_many_pieces)),
         ]
     }
 

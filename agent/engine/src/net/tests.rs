@@ -334,7 +334,7 @@ fn unfinished_packets_are_bounded_and_the_oldest_go_first() {
         let first = ethernet(0x0800, &ipv4_fragment(6, id, 0, true, &segment[..48]));
         assert_eq!(net.decode(&packet(E, &first)), Decoded::Pending);
     }
-    assert_eq!(net.take_limits()[0], ("ip-fragments-evicted", 600 - 512));
+    assert_eq!(net.take_limits()[0], ("ip_fragments_evicted", 600 - 512));
     let last = |id| ethernet(0x0800, &ipv4_fragment(6, id, 48, false, &segment[48..]));
     assert_eq!(net.decode(&packet(E, &last(0))), Decoded::Pending, "the first was given up");
     assert!(matches!(net.decode(&packet(E, &last(599))), Decoded::Tcp(_)));
@@ -357,7 +357,7 @@ fn an_old_fragment_is_not_joined_with_a_new_one() {
     let last = ethernet(0x0800, &ipv4_fragment(6, 9, 48, false, &segment[48..]));
     let late = Packet { time: Timestamp::from_parts(31, 0), ..packet(E, &last) };
     assert_eq!(net.decode(&late), Decoded::Pending);
-    assert_eq!(net.take_limits()[1], ("ip-fragments-expired", 1));
+    assert_eq!(net.take_limits()[1], ("ip_fragments_expired", 1));
     let elsewhere = Packet { interface: InterfaceId(1), ..packet(E, &first) };
     assert_eq!(net.decode(&elsewhere), Decoded::Pending, "another interface is another packet");
 }
@@ -372,7 +372,7 @@ fn a_packet_in_too_many_pieces_is_given_up() {
         })
         .collect();
     assert_eq!(decoded.iter().position(|gone| *gone), Some(256));
-    assert_eq!(net.take_limits()[2], ("ip-fragment-pieces", 1));
+    assert_eq!(net.take_limits()[2], ("ip_fragment_pieces", 1));
 }
 
 /// A packet that the short way may take or not: tags, options, other protocols, padding.

@@ -148,7 +148,7 @@ fn a_hole_that_nobody_acknowledged_is_waited_for_and_then_skipped() {
     assert_eq!(bench.calls(), []);
     bench.idle(2);
     assert_eq!(bench.calls(), [lost(10), data(b"x")]);
-    assert_eq!(bench.table.stats().limits.iter().collect::<Vec<_>>(), [("reorder-wait", 1)]);
+    assert_eq!(bench.table.stats().limits.iter().collect::<Vec<_>>(), [("reorder_wait", 1)]);
     bench.client(0, b"too late  ");
     assert_eq!(bench.calls().len(), 2);
 }
@@ -156,7 +156,7 @@ fn a_hole_that_nobody_acknowledged_is_waited_for_and_then_skipped() {
 #[test]
 fn a_hole_with_too_many_octets_or_segments_behind_it_is_skipped() {
     let limits = Limits { reorder_bytes: 1000, reorder_segments: 10, ..Limits::default() };
-    for (len, limit) in [(600, "reorder-bytes"), (1, "reorder-segments")] {
+    for (len, limit) in [(600, "reorder_bytes"), (1, "reorder_segments")] {
         let mut bench = Bench::with(&limits);
         bench.connect();
         let mut offset = 1;

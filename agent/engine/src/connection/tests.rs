@@ -1,0 +1,321 @@
+//! Connections from their segments to events and alerts: the whole engine over streams that are put together here.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+
+use flate2::{Compression, write::ZlibEncoder};
+
+use crate::analysis::{Analysis, Listener};
+use crate::captured::{self, Step};
+use crate::event::{Event, EventBody, Expected, LinkChange};
+use crate::model::{Activity, ActivityKind, Alert, Link, TlsOutcome, Transport};
+use crate::packet::{InterfaceId, LinkType, Packet, PacketRef, Side};
+use crate::policy::{Arguments, Policy};
+use crate::time::Timestamp;
+
+const INITIATOR: u16 = 50_000;
+const ACCEPTOR: u16 = 41_000;
+const FIN: u8 = 0x11;
+const DATA: u8 = 0x18;
+
+/// Everything that was said.
+#[derive(Default)]
+struct Heard(Vec<Event>);
+
+impl Listener for Heard {
+    fn event(&mut self, event: &Event) {
+        self.0.push(event.clone());
+    }
+    fn alert(&mut self, _: &Alert) {}
+}
+
+/// One TCP connection between 10.0.0.1 and 10.0.0.2 under analysis.
+struct Wire {
+    analysis: Analysis,
+    heard: Heard,
+    sequence: [u32; 2],
+    packets: u64,
+}
+
+impl Wire {
+    /// A connection that was up before the capture.
+    fn mid_stream(policy: &Policy) -> Self {
+        Self { analysis: Analysis::new(policy), heard: Heard::default(), sequence: [1000, 5000], packets: 0 }
+    }
+
+    /// A connection from its SYN on.
+    fn connect(policy: &Policy) -> Self {
+        let mut wire = Self::mid_stream(policy);
+        wire.segment(Side::Initiator, 0x02, &[]);
+        wire.segment(Side::Acceptor, 0x12, &[]);
+        wire
+    }
+
+    fn segment(&mut self, side: Side, flags: u8, data: &[u8]) {
+        let (from, to) = if side == Side::Initiator { (INITIATOR, ACCEPTOR) } else { (ACCEPTOR, INITIATOR) };
+        let (own, other) = (self.sequence[side.index()], self.sequence[side.other().index()]);
+        let acknowledged = if flags & 0x10 == 0 { 0 } else { other };
+        let ends = if side == Side::Initiator { [10, 0, 0, 1, 10, 0, 0, 2] } else { [10, 0, 0, 2, 10, 0, 0, 1] };
+        let mut packet = vec![0x45, 0];
+        packet.extend((40 + data.len() as u16).to_be_bytes());
+        packet.extend([0, 0, 0x40, 0, 64, 6, 0, 0]);
+        packet.extend(ends);
+        packet.extend([from.to_be_bytes(), to.to_be_bytes()].concat());
+        packet.extend([own.to_be_bytes(), acknowledged.to_be_bytes()].concat());
+        packet.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+        packet.extend(data);
+        self.sequence[side.index()] = own.wrapping_add(data.len() as u32 + u32::from(flags & 3 != 0));
+        self.packets += 1;
+        let packet = Packet {
+            reference: PacketRef { capture: 0, number: self.packets },
+            time: Timestamp::from_parts(1_795_406_300, self.packets as u32 * 1000),
+            link_type: LinkType::RAW,
+            interface: InterfaceId(0),
+            data: &packet,
+            original_len: packet.len() as u32,
+        };
+        self.analysis.handle_packet(&packet, &mut self.heard);
+    }
+
+    fn send(&mut self, side: Side, data: &[u8]) {
+        self.segment(side, DATA, data);
+    }
+
+    fn close(&mut self) {
+        self.segment(Side::Initiator, FIN, &[]);
+        self.segment(Side::Acceptor, FIN, &[]);
+        self.segment(Side::Initiator, 0x10, &[]);
+        self.analysis.finish(&mut self.heard);
+    }
+
+    fn activities(&self) -> Vec<&Activity> {
+        let activities = self.heard.0.iter().filter_map(|event| match &event.body {
+            EventBody::Activity(activity) => Some(&**activity),
+            _ => None,
+        });
+        activities.collect()
+    }
+
+    /// Who sent cookies, in order: `true` for the initiator.
+    fn cookies(&self) -> Vec<bool> {
+        let cookies = self.heard.0.iter().filter_map(|event| match &event.body {
+            EventBody::CookieSent { from_initiator, .. } => Some(*from_initiator),
+            _ => None,
+        });
+        cookies.collect()
+    }
+
+    fn count(&self, wanted: impl Fn(&EventBody) -> bool) -> usize {
+        self.heard.0.iter().filter(|event| wanted(&event.body)).count()
+    }
+
+    fn last_link(&self, wanted: LinkChange) -> Option<&Link> {
+        self.heard.0.iter().rev().find_map(|event| match &event.body {
+            EventBody::Link { change, link } if *change == wanted => Some(&**link),
+            _ => None,
+        })
+    }
+}
+
+fn atom(text: &str) -> Vec<u8> {
+    [&[119, text.len() as u8], text.as_bytes()].concat()
+}
+
+fn tuple(elements: &[&[u8]]) -> Vec<u8> {
+    [&[104, elements.len() as u8][..], &elements.concat()].concat()
+}
+
+fn list(elements: &[&[u8]]) -> Vec<u8> {
+    [&[108][..], &(elements.len() as u32).to_be_bytes(), &elements.concat(), &[106]].concat()
+}
+
+fn pid() -> Vec<u8> {
+    [&[88][..], &atom("a@host-a"), &[0, 0, 0, 90, 0, 0, 0, 0, 0, 0, 0, 7]].concat()
+}
+
+fn reference() -> Vec<u8> {
+    [&[90, 0, 3][..], &atom("a@host-a"), &[0, 0, 0, 7, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3]].concat()
+}
+
+/// `[alias | Ref]`, as `gen` marks its calls since OTP 24.
+fn alias() -> Vec<u8> {
+    [&[108, 0, 0, 0, 1][..], &atom("alias"), &reference()].concat()
+}
+
+/// A pass-through frame.
+fn frame(control: &[u8], payload: &[u8]) -> Vec<u8> {
+    let body = [&[112, 131][..], control, &[131], payload].concat();
+    [&(body.len() as u32).to_be_bytes()[..], &body].concat()
+}
+
+fn reg_send(name: &str, payload: &[u8]) -> Vec<u8> {
+    frame(&tuple(&[&[97, 6], &pid(), &atom(""), &atom(name)]), payload)
+}
+
+fn send_sender(payload: &[u8]) -> Vec<u8> {
+    frame(&tuple(&[&[97, 22], &pid(), &pid()]), payload)
+}
+
+fn call(kind: &str, module: &str, function: &str, arguments: &[u8]) -> Vec<u8> {
+    tuple(&[&atom(kind), &atom(module), &atom(function), arguments, &atom("user")])
+}
+
+fn compressed(term: &[u8]) -> Vec<u8> {
+    let head = [&[80][..], &(term.len() as u32).to_be_bytes()].concat();
+    let mut encoder = ZlibEncoder::new(head, Compression::best());
+    encoder.write_all(term).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A connection on which so much was read that what follows is the peers' own doing.
+fn trusted(policy: &Policy) -> Wire {
+    let mut wire = Wire::mid_stream(policy);
+    for side in Side::BOTH {
+        for _ in 0..20 {
+            wire.send(side, &reg_send("kiosk", &[97, 1]));
+        }
+    }
+    wire
+}
+
+#[test]
+fn only_the_other_side_answers_a_request_for_a_cookie_and_a_failure_is_no_cookie() {
+    let ask = reg_send("rex", &tuple(&[&pid(), &call("call", "erlang", "get_cookie", &[106])]));
+    let answer = send_sender(&tuple(&[&atom("rex"), &atom("XKCDXKCD")]));
+    let failed = send_sender(&tuple(&[&atom("rex"), &tuple(&[&atom("badrpc"), &atom("nodedown")])]));
+    let mut wire = trusted(&Policy::default());
+    wire.send(Side::Initiator, &ask);
+    wire.send(Side::Initiator, &answer);
+    wire.send(Side::Acceptor, &failed);
+    wire.send(Side::Acceptor, &answer);
+    assert!(wire.cookies().is_empty());
+    wire.send(Side::Initiator, &ask);
+    wire.send(Side::Acceptor, &answer);
+    assert_eq!(wire.cookies(), [false]);
+}
+
+#[test]
+fn a_cookie_that_is_asked_for_by_a_call_of_a_server_is_followed_by_the_tag_of_the_call() {
+    for (server, request) in [
+        ("rex", call("block_call", "erlang", "get_cookie", &[106])),
+        ("auth", tuple(&[&atom("get_cookie"), &atom("b@host-b")])),
+    ] {
+        for tag in [reference(), alias()] {
+            let ask = tuple(&[&atom("$gen_call"), &tuple(&[&pid(), &tag]), &request]);
+            let mut wire = trusted(&Policy::default());
+            wire.send(Side::Initiator, &reg_send(server, &ask));
+            wire.send(Side::Acceptor, &send_sender(&tuple(&[&atom("rex"), &atom("other")])));
+            assert!(wire.cookies().is_empty(), "{server}");
+            wire.send(Side::Acceptor, &send_sender(&tuple(&[&tag, &atom("XKCDXKCD")])));
+            assert_eq!(wire.cookies(), [false], "{server}");
+        }
+    }
+}
+
+#[test]
+fn a_cookie_that_is_set_by_the_auth_server_is_never_shown() {
+    let policy = Policy { arguments: Arguments::Full, ..Policy::default() };
+    let request = tuple(&[&atom("set_cookie"), &atom("b@host-b"), &atom("XKCDXKCD")]);
+    let mut wire = trusted(&policy);
+    wire.send(
+        Side::Initiator,
+        &reg_send("auth", &tuple(&[&atom("$gen_call"), &tuple(&[&pid(), &reference()]), &request])),
+    );
+    assert_eq!(wire.cookies(), [true]);
+    assert!(!format!("{:?} {:?}", wire.heard.0, wire.analysis.judge.alerts()).contains("XKCDXKCD"));
+}
+
+#[test]
+fn what_a_compressed_term_hides_is_said_and_the_compression_is_a_violation() {
+    let request = call("call", "os", "cmd", &list(&[&[107, 0, 2, b'i', b'd']]));
+    for payload in [compressed(&tuple(&[&pid(), &request])), tuple(&[&pid(), &compressed(&request)])] {
+        let mut wire = trusted(&Policy::default());
+        wire.send(Side::Initiator, &reg_send("rex", &payload));
+        let calls: Vec<_> = wire.activities().into_iter().filter(|one| one.kind == ActivityKind::RpcCall).collect();
+        assert_eq!(calls.len(), 1);
+        assert_eq!(calls[0].mfa.as_deref(), Some("os:cmd/1"));
+        let alerts = wire.analysis.judge.alerts();
+        for rule in ["remote-command", "protocol-violation"] {
+            assert!(alerts.iter().any(|alert| alert.rule_id == rule), "{rule}: {alerts:#?}");
+        }
+    }
+}
+
+#[test]
+fn a_request_to_an_open_file_of_the_other_node_is_file_access() {
+    let request = tuple(&[&atom("pread"), &[97, 0], &[97, 9]]);
+    let mut wire = trusted(&Policy::default());
+    wire.send(Side::Initiator, &send_sender(&tuple(&[&atom("file_request"), &pid(), &reference(), &request])));
+    assert_eq!(wire.activities().last().and_then(|activity| activity.mfa.as_deref()), Some("file:pread/2"));
+    assert!(wire.analysis.judge.alerts().iter().any(|alert| alert.rule_id == "remote-file-access"));
+}
+
+#[test]
+fn a_peer_that_is_odd_in_every_frame_is_remarked_so_often_and_then_counted() {
+    let mut wire = trusted(&Policy::default());
+    let odd = reg_send("kiosk", &[97, 1, 97, 2]);
+    for _ in 0..300 {
+        wire.send(Side::Initiator, &odd);
+    }
+    assert_eq!(wire.count(|body| matches!(body, EventBody::Weird(_))), 256);
+    assert_eq!(wire.analysis.stats().limits_reached.get("remarks_per_flow"), Some(&44));
+    // Another kind of remark is not drowned by it.
+    wire.send(Side::Initiator, &frame(&tuple(&[&[97, 99], &pid()]), &[]));
+    assert!(wire.count(|body| matches!(body, EventBody::Violation { .. })) > 0);
+}
+
+#[test]
+fn an_alert_of_tls_in_place_of_a_status_is_known_whatever_its_segments() {
+    // OTP 25, a visible node; the name is a@b (`docs/protocol.md` §2).
+    let mut name = vec![0, 18, b'N'];
+    name.extend(0xD_07DF_7FBD_u64.to_be_bytes());
+    name.extend([0, 0, 0, 7, 0, 3]);
+    name.extend(b"a@b");
+    for step in [7, 3, 1] {
+        let mut wire = Wire::connect(&Policy::default());
+        wire.send(Side::Initiator, &name);
+        for part in [21, 3, 3, 0, 2, 2, 10].chunks(step) {
+            wire.send(Side::Acceptor, part);
+        }
+        let link = wire.last_link(LinkChange::Progress).unwrap();
+        assert_eq!(link.tls.as_ref().map(|tls| tls.outcome), Some(TlsOutcome::RefusedByServer), "{step}");
+        assert!(wire.analysis.judge.alerts().iter().any(|alert| alert.rule_id == "cleartext-attempt"));
+        assert_eq!(wire.count(|body| matches!(body, EventBody::Violation { .. })), 0);
+    }
+}
+
+#[test]
+fn tls_on_a_port_that_is_named_only_later_is_a_link_after_all() {
+    let recorded = captured::connections("tls12-mutual-otp25.pcap");
+    let hello = recorded.iter().flat_map(|connection| &connection.steps).find_map(|step| match step {
+        Step::Data(_, Side::Initiator, data) if data.starts_with(&[22, 3]) => Some(data.clone()),
+        _ => None,
+    });
+    for named in [false, true] {
+        let mut wire = Wire::connect(&Policy::default());
+        wire.send(Side::Initiator, hello.as_deref().unwrap());
+        assert_eq!(wire.count(|body| matches!(body, EventBody::Link { .. })), 0);
+        if named {
+            wire.analysis.engine.add_listener(SocketAddr::from(([10, 0, 0, 2], ACCEPTOR)), Expected::Distribution);
+        }
+        wire.close();
+        let link = wire.last_link(LinkChange::Closed);
+        assert_eq!(link.map(|link| link.transport), named.then_some(Transport::Tls));
+    }
+}
+
+#[test]
+fn a_link_that_ends_has_its_counters_and_the_frame_that_proves_one_is_its_senders() {
+    let mut wire = Wire::mid_stream(&Policy::default());
+    wire.analysis.engine.add_listener(SocketAddr::from(([10, 0, 0, 2], ACCEPTOR)), Expected::Distribution);
+    // The second frame confirms the boundary of the first.
+    wire.send(Side::Acceptor, &reg_send("kiosk", &[97, 1]).repeat(2));
+    let first = wire.last_link(LinkChange::Handshake).unwrap().messages;
+    assert_eq!((first.from_initiator, first.from_acceptor), (0, 1));
+    wire.send(Side::Initiator, &reg_send("kiosk", &[97, 1]).repeat(2));
+    wire.send(Side::Initiator, &[0; 4]);
+    wire.close();
+    let link = wire.last_link(LinkChange::Closed).unwrap();
+    assert_eq!((link.messages.from_initiator, link.messages.from_acceptor), (3, 2));
+    assert_eq!((link.ticks.from_initiator, link.ticks.from_acceptor), (1, 0));
+}
