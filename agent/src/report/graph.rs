@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn quoting_is_that_of_the_language() {
-        assert_eq!(dot_string("a\"b\\N&lt;\n"), r#""a\"b\\N&amp;lt;\\n""#);
+        assert_eq!(dot_string("a\"b\\N&lt;\n"), r#""a\"b\\N&amp;lt;\\u{a}""#);
         assert_eq!(mermaid_text("a\"]-->|<b>#quot;`"), "a#34;#93;--#62;#124;#60;b#62;#35;quot#59;#96;");
         assert_eq!(mermaid_text("böse@host-a"), "böse@host-a");
     }
