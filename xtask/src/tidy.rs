@@ -177,8 +177,14 @@ fn check_rust(path: &str, text: &str, faults: &mut Vec<String>) {
 
 fn is_around(fence: &Fence, path: &str) -> bool {
     path.starts_with(fence.within)
+        && !is_test_file(path)
         && !path.starts_with("xtask/src/tidy")
         && !fence.allowed.iter().any(|start| path.starts_with(start))
+}
+
+/// Modules of tests in files of their own, and what only tests use.
+fn is_test_file(path: &str) -> bool {
+    path.ends_with("/tests.rs") || path.contains("/tests/") || path.ends_with("/captured.rs")
 }
 
 /// The lines with code of the product: no comments, and nothing from the tests' module on (it stands last).

@@ -264,8 +264,10 @@ impl FindingStore {
             let (interval, quiet) = (self.update_interval, self.quiet);
             let Some(finding) = self.findings.get_mut(&id) else { continue };
             finding.due = None;
-            let held_back = finding.changed && now.since(finding.came_out) >= interval;
-            let over = !finding.lasting && !finding.resolved && now.since(finding.last_seen) >= quiet;
+            // By the very sums that the timer was set to: at the end of time they saturate, and a difference would never
+            // reach what the timer waits for.
+            let held_back = finding.changed && finding.came_out.plus(interval) <= now;
+            let over = !finding.lasting && !finding.resolved && finding.last_seen.plus(quiet) <= now;
             if over {
                 self.end(id, now);
             } else if held_back {

@@ -1,3 +1,5 @@
+//! Exchanges of real clients and daemons, and what no client sends.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Link types, tunnels and fragments by hand, and both ways of decoding against each other.
+
 use etherparse::PacketBuilder;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Handshakes of real nodes, in any pieces and with parts missing.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Real captures in all formats, cut and damaged everywhere.
+
 use std::io::{Cursor, Write};
 
 use distwatch_engine::limits::Limits;

@@ -179,3 +179,16 @@ fn the_same_events_give_the_same_alerts_in_the_same_order() {
     assert!(alerts.windows(2).all(|pair| pair[0].severity >= pair[1].severity));
     assert!(alerts.len() > 10);
 }
+
+#[test]
+fn at_the_end_of_time_a_timer_that_is_due_does_what_it_was_set_for() {
+    let mut bench = Bench::new(Policy::default());
+    tamper(&mut bench);
+    let mut store = std::mem::replace(&mut bench.judge, Judge::new(&Policy::default()));
+    let last = Timestamp::from_nanos(i64::MAX);
+    let mut event = bench.event(EventBody::Loss { stage: "interface", packets: 1_000_000 });
+    event.time = Timestamp::from_nanos(i64::MAX - 10);
+    store.handle_event(&event, &bench.cluster);
+    store.handle_timeout(last, &bench.cluster);
+    assert_ne!(store.findings().poll_timeout(), Some(last), "whatever is due at the last moment has been done");
+}
