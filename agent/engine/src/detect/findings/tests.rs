@@ -1,7 +1,7 @@
 //! The life of a finding: new, update, resolved; and what bounds it.
 
 use super::super::Judge;
-use super::super::testing::{Bench, at, bad_cookie, established, ip, link};
+use super::super::testing::{Bench, at, bad_cookie, established, event, flow_of, ip, link};
 use super::*;
 use crate::event::{EventBody, LinkChange, Tampering};
 use crate::model::Transport;
@@ -183,12 +183,12 @@ fn the_same_events_give_the_same_alerts_in_the_same_order() {
 #[test]
 fn at_the_end_of_time_a_timer_that_is_due_does_what_it_was_set_for() {
     let mut bench = Bench::new(Policy::default());
-    tamper(&mut bench);
-    let mut store = std::mem::replace(&mut bench.judge, Judge::new(&Policy::default()));
-    let last = Timestamp::from_nanos(i64::MAX);
-    let mut event = bench.event(EventBody::Loss { stage: "interface", packets: 1_000_000 });
-    event.time = Timestamp::from_nanos(i64::MAX - 10);
-    store.handle_event(&event, &bench.cluster);
-    store.handle_timeout(last, &bench.cluster);
-    assert_ne!(store.findings().poll_timeout(), Some(last), "whatever is due at the last moment has been done");
+    let what = Tampering::ConflictingRetransmission;
+    let body = EventBody::Tampering { what, from_initiator: true, offset: 0, bytes: 1 };
+    let mut late = event(body, Some(flow_of(&established("f1"))));
+    late.time = Timestamp::from_nanos(i64::MAX - 10);
+    bench.judge.handle_event(&late, &bench.cluster);
+    bench.judge.handle_timeout(Timestamp::from_nanos(i64::MAX), &bench.cluster);
+    assert_eq!(bench.only("stream-tampering").status, AlertStatus::Resolved);
+    assert_eq!(bench.judge.findings().poll_timeout(), None);
 }
