@@ -34,11 +34,7 @@ fn links(name: &str) -> Vec<Flow> {
         .into_iter()
         .filter(|flow| {
             let first = flow.stream(Side::Initiator);
-            if flow.syn {
-                looks_like_send_name(&first) == Match::Yes
-            } else {
-                looks_like_frames(&first) == Match::Yes
-            }
+            if flow.syn { looks_like_send_name(&first) == Match::Yes } else { looks_like_frames(&first) == Match::Yes }
         })
         .collect();
     assert!(!links.is_empty(), "{name}");
