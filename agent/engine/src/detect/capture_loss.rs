@@ -40,7 +40,7 @@ impl Detector for CaptureLoss {
         match &event.body {
             EventBody::Loss { stage, packets } => self.stage(event, stage, *packets, findings),
             EventBody::Link { change: LinkChange::Closed | LinkChange::Updated, link } => {
-                gaps(event, link, cluster, findings)
+                gaps(event, link, cluster, findings);
             }
             _ => {}
         }
