@@ -41,7 +41,7 @@ impl LinkType {
     }
 }
 
-/// An interface that the engine was told of with [`Engine::add_interface`](crate::Engine::add_interface).
+/// An interface that the engine was told of with [`Engine::add_interface`](crate::engine::Engine::add_interface).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InterfaceId(pub u32);
 

@@ -1,6 +1,6 @@
 //! Capture files (pcap and pcapng, plain or compressed), read as a stream in constant memory.
 //!
-//! A second thread reads and unpacks ahead ([`stream`]); records are parsed where the packets are used, and a packet
+//! A second thread reads and unpacks ahead (`stream`); records are parsed where the packets are used, and a packet
 //! is borrowed from the block that it was read in. Bytes are trusted as little as those from a network: whatever a
 //! file holds, all packets before the first damage are delivered, and the damage is named with its byte.
 
