@@ -15,7 +15,6 @@ use crate::event::{EventBody, Expected, LinkChange};
 use crate::flow::FlowFacts;
 use crate::model::{ActivityKind, Build, Builds, HandshakeOutcome, Tls, TlsOutcome, Transport};
 use crate::packet::{At, Side};
-use crate::policy::Arguments;
 use crate::time::Timestamp;
 use crate::tls::looks_like_alert;
 use crate::wire::Match;
@@ -360,8 +359,7 @@ impl Told<'_> {
             return;
         }
         match self.reader.tally.count(action, &occasion) {
-            // With arguments asked for, two calls of one function are two things that were done.
-            Counted::Again if self.cx.arguments != Arguments::None && action.arguments.is_some() => {}
+            // Told with the next flush.
             Counted::Again => {}
             Counted::New(activity) => self.tell(&message.at, EventBody::Activity(activity)),
             Counted::OverLimit => self.cx.counters.limit("actions_per_link"),
