@@ -1,3 +1,4 @@
 //! Where packets come from.
 
+pub mod live;
 pub mod pcap_file;
