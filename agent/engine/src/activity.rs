@@ -111,10 +111,11 @@ fn atom_of<'a>(message: &Message<'a>, role: Role) -> Option<Atom<'a>> {
 }
 
 fn name_or_pid<'a>(message: &Message<'a>) -> Subject<'a> {
-    match message.element(Role::To).map(|mut to| to.token()) {
-        Some(Ok(Token::Atom(name))) => Subject::Name(name),
-        Some(Ok(_)) => Subject::Pid,
-        _ => Subject::None,
+    let Some(mut to) = message.element(Role::To) else { return Subject::None };
+    match to.atom() {
+        Some(name) => Subject::Name(name),
+        None if to.pid().is_some() || to.token().is_ok() => Subject::Pid,
+        None => Subject::None,
     }
 }
 
@@ -155,12 +156,11 @@ fn read_named<'a>(name: Atom<'a>, payload: Option<Cursor<'a>>) -> Action<'a> {
 fn read_send<'a>(subject: Subject<'a>, otherwise: ActivityKind, payload: Option<Cursor<'a>>) -> Action<'a> {
     let mut action = Action { kind: otherwise, subject, arguments: None, cookie: Cookie::None };
     let Some(mut cursor) = payload else { return action };
-    let Ok(Token::Tuple(arity)) = cursor.token() else { return action };
+    let Some(arity) = cursor.tuple() else { return action };
     let mut after = cursor;
-    let Ok(first) = after.token() else { return action };
-    let Token::Atom(tag) = first else {
+    let Some(tag) = after.atom() else {
         // `{Ref, Reply}` and `{[alias|Ref], Reply}` answer a call.
-        let answers = arity == 2 && matches!(first, Token::Reference(_) | Token::List(_));
+        let answers = arity == 2 && matches!(after.token(), Ok(Token::Reference(_) | Token::List(_)));
         if answers && otherwise == ActivityKind::SendPid {
             action.kind = ActivityKind::Reply;
         }

@@ -17,7 +17,7 @@ use super::ends::Ends;
 use super::lists::{Links, List, NONE};
 use super::orientation::sender_is_acceptor;
 use super::reassembly::ALLOCATION_OVERHEAD;
-use super::{Conversation, FlowStats, GapCause, Interest, Limit, Opening, Ports};
+use super::{Conversation, FlowStats, GapCause, Interest, Limit, Opening, Ports, Value};
 use crate::limits::Limits;
 use crate::model::CloseReason;
 use crate::net::{Segment, TcpFlags};
@@ -113,8 +113,10 @@ impl<C> FlowTable<C> {
         };
         self.latest = index;
         while self.step(index, at, segment, from_low, cx) == Step::Again {}
-        self.settle::<X>(index, true);
-        self.shed(cx);
+        if !self.is_settled::<X>(index) {
+            self.settle::<X>(index, true);
+            self.shed(cx);
+        }
     }
 
     /// Lets time pass without a packet. The clock that this drives is the packets': `now` is the daemon's time where
@@ -433,6 +435,33 @@ impl<C> FlowTable<C> {
                 self.timers.remove(&(due, index));
             }
         }
+    }
+
+    /// Whether a segment changed nothing that [`settle`](Self::settle) looks after, as nearly every one on a busy link;
+    /// then this has noted that the link was used, and it is already the one that was used last.
+    #[inline]
+    fn is_settled<X: Ports>(&mut self, index: u32) -> bool
+    where
+        C: Conversation<X>,
+    {
+        let now = self.clock.now();
+        if !self.by_use[Class::Link as usize].ends_with(index) {
+            return false;
+        }
+        let Some(entry) = self.entries.get_mut(index) else { return false };
+        let State::Open(opened) = &entry.state else { return false };
+        let (connection, conversation) = (&opened.connection, opened.connection.conversation());
+        let settled = entry.class == Class::Link
+            && entry.holes.is_none()
+            && !connection.is_weighed()
+            && (opened.armed.is_some() || opened.wanted_due.is_none())
+            && conversation.poll_timeout() == opened.wanted
+            && conversation.interest() == Interest::Everything
+            && conversation.value() == Value::Link;
+        if settled {
+            entry.touched = now;
+        }
+        settled
     }
 
     /// Brings lists, time-outs and the memory count up to date with an entry's state.
