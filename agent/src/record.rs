@@ -3,6 +3,7 @@
 //! A record borrows everything from the event that it tells of, and is serialised straight into a buffer that the
 //! caller uses again: a line costs no allocation.
 
+mod activity;
 mod community_id;
 
 use std::borrow::Cow;
@@ -15,6 +16,7 @@ use distwatch_engine::time::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use activity::ActivityLines;
 pub use community_id::{CommunityId, CommunityIds};
 
 use crate::report::SchemaVersion;

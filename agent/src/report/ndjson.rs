@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
-use distwatch_engine::event::Event;
+use distwatch_engine::event::{Event, EventBody};
 use distwatch_engine::model::{Alert, Stats};
 use distwatch_engine::time::Timestamp;
 
-use crate::record::{CommunityIds, Record};
+use crate::record::{ActivityLines, CommunityIds, Record};
 
 /// Collected before it is handed on: one system call for some hundred lines.
 const BUFFER: usize = 64 * 1024;
@@ -17,13 +17,16 @@ pub struct Writer<W> {
     out: W,
     host: String,
     ids: CommunityIds,
+    activities: ActivityLines,
     lines: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
     /// A writer for the sensor on `host`.
     pub fn new(out: W, host: impl Into<String>) -> Self {
-        Self { out, host: host.into(), ids: CommunityIds::default(), lines: Vec::with_capacity(BUFFER) }
+        let host = host.into();
+        let activities = ActivityLines::new(&host);
+        Self { out, host, ids: CommunityIds::default(), activities, lines: Vec::with_capacity(BUFFER) }
     }
 
     /// Writes the event's record, if it has one.
@@ -31,7 +34,9 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// What the output says.
     pub fn event(&mut self, event: &Event) -> io::Result<()> {
-        if let Some(record) = Record::from_event(event, &self.host, &mut self.ids) {
+        if let EventBody::Activity(activity) = &event.body {
+            self.activities.write(event, activity, &mut self.ids, &mut self.lines);
+        } else if let Some(record) = Record::from_event(event, &self.host, &mut self.ids) {
             record.write_line(&mut self.lines);
         }
         self.hand_on()
