@@ -162,7 +162,7 @@ pub enum Token<'a> {
 }
 
 /// Whether a term was refused because it, or something in it, is compressed, which no release sends on a
-/// distribution channel. [`inflate::inflate_bounded`] can look into it.
+/// distribution channel. [`inflate::expand`] can look into it.
 #[must_use]
 pub fn is_compressed(error: &Malformed) -> bool {
     error.fault == Fault::UnknownTag(Tag::COMPRESSED.0)

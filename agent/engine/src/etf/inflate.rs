@@ -4,55 +4,10 @@ use flate2::{Decompress, FlushDecompress, Status};
 
 use super::tag::Tag;
 use super::{Cursor, is_compressed};
-use crate::wire::{Fault, Malformed, Reader};
-
-/// How much of one message may be inflated. A stock message of this size is rare, and a stream of 1 KiB can claim it.
-pub const INFLATE_CAP: usize = 1 << 20;
+use crate::wire::Reader;
 
 /// How much is inflated at a time: small enough for the stack, large enough that the calls do not count.
 const CHUNK: usize = 8 << 10;
-
-/// Inflates the compressed term whose tag ([`Tag::COMPRESSED`](super::tag::Tag::COMPRESSED)) was just read, and leaves
-/// the reader behind it. The declared size reserves nothing; it is only compared with what came out, as ERTS does.
-///
-/// OTP, "External Term Format", section "Introduction".
-///
-/// # Errors
-/// `Truncated` when the stream ends too early, `Impossible` when it is damaged or its size is not the declared one,
-/// `TooLong` when more than `cap` octets would come out.
-pub fn inflate_bounded(reader: &mut Reader<'_>, cap: usize) -> Result<Vec<u8>, Malformed> {
-    let mut ahead = *reader;
-    let declared = ahead.u32("uncompressed size")?;
-    let what = super::tag::COMPRESSED_TERM;
-    let mut stream = Decompress::new(true);
-    let mut out = Vec::new();
-    let mut chunk = [0; CHUNK];
-    loop {
-        let (taken_before, made_before) = (stream.total_in(), stream.total_out());
-        let status = stream
-            .decompress(ahead.rest(), &mut chunk, FlushDecompress::None)
-            .map_err(|_| ahead.malformed(what, Fault::Impossible))?;
-        // Both differences are bounded by the slices that were passed, so they fit.
-        let taken = usize::try_from(stream.total_in() - taken_before).unwrap_or(usize::MAX);
-        let made = usize::try_from(stream.total_out() - made_before).unwrap_or(usize::MAX);
-        ahead.bytes(what, taken)?;
-        if out.len().saturating_add(made) > cap {
-            return Err(reader.malformed(what, Fault::TooLong));
-        }
-        out.extend_from_slice(chunk.get(..made).unwrap_or_default());
-        if matches!(status, Status::StreamEnd) {
-            break;
-        }
-        if taken == 0 && made == 0 {
-            return Err(reader.malformed(what, Fault::Truncated));
-        }
-    }
-    if u32::try_from(out.len()) != Ok(declared) {
-        return Err(reader.malformed("uncompressed size", Fault::Impossible));
-    }
-    *reader = ahead;
-    Ok(out)
-}
 
 /// The term at `cursor` as it would stand there had its compressed parts, if it has any, not been compressed: the first
 /// `cap` octets of it at most. `None` where nothing in these octets is compressed.
@@ -128,39 +83,6 @@ mod tests {
         let mut encoder = flate2::write::ZlibEncoder::new(declared.to_be_bytes().to_vec(), flate2::Compression::best());
         encoder.write_all(&vec![b'k'; len]).unwrap();
         encoder.finish().unwrap()
-    }
-
-    #[test]
-    fn the_term_comes_out_and_what_follows_it_stays() {
-        let bytes = [&HUNDRED_ATOMS[..], &HUNDRED_ATOMS_END[..]].concat();
-        let mut reader = Reader::new(&bytes);
-        let out = inflate_bounded(&mut reader, INFLATE_CAP).unwrap();
-        assert_eq!(out.len(), 606);
-        assert_eq!(&out[..9], [108, 0, 0, 0, 100, 100, 0, 3, b'a']);
-        assert_eq!(reader.rest(), [0xff]);
-    }
-
-    #[test]
-    fn a_bomb_stops_at_the_cap_whatever_size_it_declares() {
-        for declared in [0, 1000, u32::MAX] {
-            let bytes = bomb(20 << 20, declared);
-            let mut reader = Reader::new(&bytes);
-            assert_eq!(inflate_bounded(&mut reader, INFLATE_CAP).unwrap_err().fault, Fault::TooLong);
-            assert_eq!(reader.rest(), &bytes[..], "a failed read consumes nothing");
-        }
-    }
-
-    #[test]
-    fn a_stream_that_is_cut_damaged_or_of_another_size_is_refused_as_that() {
-        let bytes = bomb(5000, 5000);
-        let fault = |bytes: &[u8]| inflate_bounded(&mut Reader::new(bytes), INFLATE_CAP).unwrap_err().fault;
-        assert_eq!(fault(&bytes[..3]), Fault::Truncated);
-        assert_eq!(fault(&bytes[..bytes.len() - 5]), Fault::Truncated);
-        let mut damaged = bytes.clone();
-        damaged[4] ^= 0xff;
-        assert_eq!(fault(&damaged), Fault::Impossible);
-        assert_eq!(fault(&bomb(5000, 4999)), Fault::Impossible);
-        assert_eq!(inflate_bounded(&mut Reader::new(&bytes), 5000).unwrap().len(), 5000, "the cap itself is allowed");
     }
 
     #[test]
