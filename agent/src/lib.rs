@@ -10,4 +10,6 @@ pub mod pipeline;
 pub mod record;
 pub mod report;
 pub mod source;
+#[cfg(test)]
+mod testing;
 mod text;

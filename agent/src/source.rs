@@ -2,3 +2,5 @@
 
 pub mod live;
 pub mod pcap_file;
+#[cfg(feature = "pcap")]
+pub mod pcap_live;

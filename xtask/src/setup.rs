@@ -34,6 +34,7 @@ pub(crate) struct Tool {
 /// In the order in which they are installed. What the build needs comes first.
 pub(crate) const TOOLS: &[Tool] = &[
     Tool { needs: "cc", package: "gcc", without: "nothing can be linked" },
+    Tool { needs: "/usr/include/pcap/pcap.h", package: "libpcap-dev", without: "live capture cannot be linked" },
     Tool { needs: "c++", package: "g++", without: "the fuzz targets cannot be built" },
     Tool { needs: "erl", package: "erlang-base", without: "no live node can be started" },
     Tool { needs: "epmd", package: "erlang-base", without: "no live EPMD can be asked" },

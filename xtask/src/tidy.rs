@@ -53,6 +53,12 @@ const FENCES: &[Fence] = &[
         reason: "one external crate, one room: TLS is read in tls",
     },
     Fence {
+        words: &["pcap::Capture", "pcap::Device", "pcap::{"],
+        within: "agent/",
+        allowed: &["agent/src/source/pcap_live"],
+        reason: "one external crate, one room: libpcap is spoken to in source/pcap_live",
+    },
+    Fence {
         words: &["clap"],
         within: "",
         allowed: &["agent/src/cli", "xtask/"],
