@@ -89,6 +89,14 @@ impl Analysis {
         self.drain_alerts(listener);
     }
 
+    /// Another policy from now on. Connections, findings and what was learned stay; what the cluster remembers keeps to the limit
+    /// that it was begun with.
+    pub fn set_policy(&mut self, policy: &Policy) {
+        self.engine.set_policy(policy);
+        self.judge.set_policy(policy);
+        self.judge_due = self.judge.poll_timeout();
+    }
+
     /// The input has ended: what waits behind holes is read, counters are brought up to date.
     pub fn finish(&mut self, listener: &mut impl Listener) {
         self.engine.finish();

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use crate::connection::Connection;
 use crate::cookies::{CHECKS_PER_SECOND, Dictionary};
 use crate::event::{Event, Expected};
-use crate::flow::{FlowTable, Ports};
+use crate::flow::{Decision, FlowTable, Ports};
 use crate::limits::Limits;
 use crate::listeners::Listeners;
 use crate::model::Stats;
@@ -102,6 +102,32 @@ impl Engine {
     /// From now on every control message becomes an event of its own.
     pub fn tell_every_message(&mut self) {
         self.context.every_message = true;
+    }
+
+    /// The source is live and can leave things out: from now on [`Engine::poll_decision`] says what, and is to be called
+    /// after every few packets until it has no more to say.
+    pub fn go_live(&mut self) {
+        self.flows.decide_for_source();
+    }
+
+    /// The next thing to tell the source; none unless [`Engine::go_live`] was called.
+    pub fn poll_decision(&mut self) -> Option<Decision> {
+        self.flows.poll_decision()
+    }
+
+    /// Octets of TCP payload (the initiator's first) that the source only counted on a connection since it said so last.
+    pub fn handle_counts(&mut self, time: Timestamp, initiator: SocketAddr, acceptor: SocketAddr, octets: [u64; 2]) {
+        self.flows.handle_counts(time, initiator, acceptor, octets);
+    }
+
+    /// Another policy from now on. Connections, and what was learned, stay.
+    pub fn set_policy(&mut self, policy: &Policy) {
+        self.flows.set_limits(&policy.limits);
+        let context = &mut self.context;
+        context.limits = policy.limits.clone();
+        context.listeners.set_policy(policy);
+        context.dictionary = Dictionary::new(&policy.cookie_words);
+        context.arguments = policy.arguments;
     }
 
     /// Tells the engine of an interface. Its name may be empty where the capture names none.

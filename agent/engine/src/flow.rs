@@ -118,6 +118,28 @@ pub enum Value {
     Link,
 }
 
+/// What a live source need not hand in any more of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The TCP client.
+    pub initiator: SocketAddr,
+    /// The TCP server.
+    pub acceptor: SocketAddr,
+    /// What of it is still wanted.
+    pub wanted: Wanted,
+}
+
+/// What is still wanted of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Its end, and how much passes.
+    Counts,
+    /// Nothing: it is of no interest.
+    Nothing,
+    /// It has ended.
+    Ended,
+}
+
 /// Octets that were sent and cannot be delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {

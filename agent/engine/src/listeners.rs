@@ -33,6 +33,12 @@ impl Listeners {
         }
     }
 
+    /// Other ports are declared from now on; what was learned stays.
+    pub fn set_policy(&mut self, policy: &Policy) {
+        self.epmd = policy.epmd_ports.clone();
+        self.distribution = policy.distribution_ports.clone();
+    }
+
     /// What listens there, as far as known. What the traffic showed counts more than a configured range.
     #[must_use]
     pub fn expected(&self, at: SocketAddr) -> Option<Expected> {
@@ -65,6 +71,12 @@ impl Listeners {
     /// All that was learned of distribution, in the order in which it was: what a capture filter needs.
     pub fn learned(&self) -> impl Iterator<Item = (SocketAddr, Expected)> + '_ {
         self.order.iter().filter_map(|at| self.learned.get(at).map(|&what| (*at, what)))
+    }
+
+    /// How many were learned since the start: whoever saw this number before knows whether there is something new.
+    #[must_use]
+    pub fn learned_so_far(&self) -> u64 {
+        self.forgotten + self.order.len() as u64
     }
 
     /// How many were forgotten at the limit.

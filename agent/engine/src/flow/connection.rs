@@ -74,6 +74,8 @@ pub(super) struct Connection<C> {
     new_syn: Option<Box<NewSyn>>,
     /// Nobody wants octets any more, and none are kept.
     counts_only: bool,
+    /// The source was told so, and may leave octets out from here on: sequence numbers say nothing any more.
+    counted: bool,
 }
 
 impl<C> Connection<C> {
@@ -98,6 +100,7 @@ impl<C> Connection<C> {
             reset: None,
             new_syn: None,
             counts_only: false,
+            counted: false,
         }
     }
 
@@ -109,6 +112,9 @@ impl<C> Connection<C> {
     {
         self.facts.see(turn.at);
         self.segments = self.segments.wrapping_add(1);
+        if self.counted {
+            return self.handle_counted(turn, side, segment);
+        }
         let flags = segment.flags;
         if flags.0 & (TcpFlags::SYN | TcpFlags::RST | TcpFlags::FIN) != 0 || self.new_syn.is_some() {
             return self.handle_control(turn, side, segment);
@@ -201,6 +207,23 @@ impl<C> Connection<C> {
             self.directions.iter_mut().for_each(Direction::forget_octets);
         }
         interest
+    }
+
+    /// From now on the source may leave out what is not a beginning or an end.
+    pub(super) fn leave_to_source(&mut self) {
+        self.counted = true;
+    }
+
+    pub(super) const fn is_left_to_source(&self) -> bool {
+        self.counted
+    }
+
+    /// What passed that the source only counted.
+    pub(super) fn add_counts(&mut self, time: Timestamp, octets: [u64; 2]) {
+        self.was_seen(time);
+        for (side, octets) in self.facts.sides.iter_mut().zip(octets) {
+            side.payload = side.payload.saturating_add(octets);
+        }
     }
 
     /// Takes note of when something of it was seen that changed nothing.
@@ -346,6 +369,29 @@ impl<C> Connection<C> {
         direction.is_started() && direction.distance(segment.sequence).abs() <= OUTSIDE_WINDOW
     }
 
+    /// A segment of a connection of which the source leaves most out. Where a direction is cannot be known any more, so a
+    /// FIN of each side ends it, a RST does, and a SYN begins another one.
+    #[cold]
+    fn handle_counted<X>(&mut self, turn: &Turn<'_, X>, side: Side, segment: &Segment<'_>) -> Verdict {
+        let flags = segment.flags;
+        if flags.has(TcpFlags::RST) {
+            return Verdict::Closed(self.first_fin.map_or(reset_by(side), closed_by));
+        }
+        if flags.has(TcpFlags::SYN) && !flags.has(TcpFlags::ACK) {
+            return Verdict::Reused(NewSyn { at: *turn.at, side, initial: segment.sequence });
+        }
+        let seen = &mut self.facts.sides[side.index()].payload;
+        *seen = seen.saturating_add(u64::from(segment.payload_len));
+        match self.first_fin {
+            Some(first) if flags.has(TcpFlags::FIN) && first != side => Verdict::Closed(closed_by(first)),
+            None if flags.has(TcpFlags::FIN) => {
+                self.first_fin = Some(side);
+                Verdict::Open
+            }
+            _ => Verdict::Open,
+        }
+    }
+
     fn handle_reset<X>(&mut self, turn: &mut Turn<'_, X>, side: Side, segment: &Segment<'_>) -> Verdict {
         let direction = &self.directions[side.index()];
         if direction.is_started() {
@@ -457,7 +503,7 @@ impl<C> Connection<C> {
     /// Whether it has ended by what was delivered so far.
     #[inline]
     pub(super) fn verdict(&mut self) -> Verdict {
-        let Some(first) = self.first_fin else { return Verdict::Open };
+        let Some(first) = self.first_fin.filter(|_| !self.counted) else { return Verdict::Open };
         if !self.directions[first.index()].has_fin() {
             // The sender went on behind it: it was never sent.
             self.first_fin = None;

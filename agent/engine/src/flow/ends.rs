@@ -18,8 +18,14 @@ impl Ends {
     /// The ends of a segment, and whether the lower sent it.
     #[inline]
     pub(super) fn of(segment: &Segment<'_>) -> (Self, bool) {
-        let source = (Self::bits(segment.source.ip()), segment.source.port());
-        let destination = (Self::bits(segment.destination.ip()), segment.destination.port());
+        Self::between(segment.source, segment.destination)
+    }
+
+    /// The ends of what goes from one address to another, and whether the first is the lower.
+    #[inline]
+    pub(super) fn between(source: SocketAddr, destination: SocketAddr) -> (Self, bool) {
+        let source = (Self::bits(source.ip()), source.port());
+        let destination = (Self::bits(destination.ip()), destination.port());
         let from_low = source <= destination;
         let ((low, low_port), (high, high_port)) = if from_low { (source, destination) } else { (destination, source) };
         (Self { low, high, low_port, high_port }, from_low)

@@ -4,8 +4,9 @@ mod aging;
 mod entry;
 mod shedding;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::BuildHasher;
+use std::net::SocketAddr;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
@@ -17,7 +18,7 @@ use super::ends::Ends;
 use super::lists::{Links, List, NONE};
 use super::orientation::sender_is_acceptor;
 use super::reassembly::ALLOCATION_OVERHEAD;
-use super::{Conversation, FlowStats, GapCause, Interest, Limit, Opening, Ports, Value};
+use super::{Conversation, Decision, FlowStats, GapCause, Interest, Limit, Opening, Ports, Value, Wanted};
 use crate::limits::Limits;
 use crate::model::CloseReason;
 use crate::net::{Segment, TcpFlags};
@@ -71,6 +72,8 @@ pub struct FlowTable<C> {
     charged: usize,
     /// Entries that unanswered SYNs may have, and the remains of ended connections as well.
     share: usize,
+    /// What the source is to be told; `None` where nobody asks.
+    decisions: Option<VecDeque<Decision>>,
 }
 
 impl<C> FlowTable<C> {
@@ -93,7 +96,43 @@ impl<C> FlowTable<C> {
             timers: BTreeSet::new(),
             next_due: Timestamp::from_nanos(i64::MAX),
             charged: 0,
-            share: (limits.flow_memory / ENTRY_SHARE / size_of::<Entry<C>>()).max(1),
+            share: share(limits, size_of::<Entry<C>>()),
+            decisions: None,
+        }
+    }
+
+    /// From now on the source is told what is still wanted of each connection, and may leave the rest out. Whoever calls this
+    /// must empty [`poll_decision`](Self::poll_decision) after every few packets.
+    pub fn decide_for_source(&mut self) {
+        self.decisions.get_or_insert_default();
+    }
+
+    /// The next thing that the source is to be told.
+    pub fn poll_decision(&mut self) -> Option<Decision> {
+        self.decisions.as_mut()?.pop_front()
+    }
+
+    /// Other limits from now on. What is above them goes with the next segments.
+    pub fn set_limits(&mut self, limits: &Limits) {
+        self.limits = limits.clone();
+        self.share = share(limits, size_of::<Entry<C>>());
+    }
+
+    /// Takes note of octets that the source only counted on an open connection, the initiator's first, since it said so
+    /// last. A connection that is not known is left alone.
+    pub fn handle_counts(&mut self, time: Timestamp, initiator: SocketAddr, acceptor: SocketAddr, octets: [u64; 2]) {
+        self.clock.advance(time);
+        let (ends, from_low) = Ends::between(initiator, acceptor);
+        let Some(index) = self.find(&ends) else { return };
+        let now = self.clock.now();
+        let Some(entry) = self.entries.get_mut(index) else { return };
+        let octets = if entry.side(from_low) == Side::Initiator { octets } else { [octets[1], octets[0]] };
+        let class = entry.class;
+        if let State::Open(opened) = &mut entry.state
+            && opened.connection.is_left_to_source()
+        {
+            opened.connection.add_counts(time, octets);
+            self.file(index, class, true, now);
         }
     }
 
@@ -420,6 +459,12 @@ impl<C> FlowTable<C> {
         if let State::Open(opened) = &mut entry.state {
             let mut turn = Turn { at, now: clock.now(), limits, stats, cx };
             opened.connection.close(&mut turn, reason);
+            // Of others the source keeps nothing.
+            let is_kept = opened.connection.has_payload() || opened.connection.is_left_to_source();
+            if let Some(decisions) = self.decisions.as_mut().filter(|_| is_kept) {
+                let Opening { initiator, acceptor, .. } = opened.connection.facts().opening;
+                decisions.push_back(Decision { initiator, acceptor, wanted: Wanted::Ended });
+            }
             let remains = opened.connection.remains();
             self.replace_open(index, State::Ended(remains));
         }
@@ -482,7 +527,17 @@ impl<C> FlowTable<C> {
                     self.replace_open(index, State::Ended(remains));
                     (Class::Ended, false)
                 }
-                _ => {
+                interest => {
+                    if let Some(decisions) = self.decisions.as_mut()
+                        && interest == Interest::CountOnly
+                        && !opened.connection.is_left_to_source()
+                    {
+                        opened.connection.leave_to_source();
+                        let Opening { initiator, acceptor, .. } = opened.connection.facts().opening;
+                        let unknown = opened.connection.conversation().value() == Value::Unknown;
+                        let wanted = if unknown { Wanted::Nothing } else { Wanted::Counts };
+                        decisions.push_back(Decision { initiator, acceptor, wanted });
+                    }
                     let settled = Self::settle_open(
                         opened,
                         index,
@@ -605,6 +660,11 @@ impl<C> FlowTable<C> {
             found.remove();
         }
     }
+}
+
+/// Entries that unanswered SYNs may have, and the remains of ended connections as well.
+fn share(limits: &Limits, entry: usize) -> usize {
+    (limits.flow_memory / ENTRY_SHARE / entry).max(1)
 }
 
 /// Whether a segment of no known connection begins one: it opens, or carries data. A lone acknowledgement, FIN or

@@ -2,6 +2,7 @@
 
 mod beginnings_and_ends;
 mod floods;
+mod live;
 mod order;
 mod properties;
 
