@@ -250,6 +250,10 @@ fn weird(body: &EventBody, packet: PacketRef) -> Option<Weird> {
             ("cookie-sent", "dist", format!("{how}, from the {}", side(*from_initiator)))
         }
         EventBody::Loss { stage, packets } => ("packets-lost", "capture", format!("{packets} packets lost: {stage}")),
+        EventBody::Unseen { sockets, example } => {
+            let among = if example.is_empty() { String::new() } else { format!(", {example} among them") };
+            ("sockets-unseen", "capture", format!("nothing is captured of {sockets} distribution sockets{among}"))
+        }
         EventBody::Link { .. } | EventBody::Epmd(_) | EventBody::Activity(_) | EventBody::Weird(_) => return None,
     };
     Some(Weird { name: name.into(), layer: layer.into(), detail, packet: packet_text(packet) })
@@ -337,6 +341,7 @@ mod tests {
                 packet: None,
             }),
             EventBody::Loss { stage: "kernel", packets: 9 },
+            EventBody::Unseen { sockets: 2, example: "10.0.0.1:40000 -> 10.0.0.2:9100".into() },
         ]);
         bodies
     }

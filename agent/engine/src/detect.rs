@@ -4,6 +4,7 @@
 //! Detectors keep nothing about a connection that the [`Cluster`] or the [`Findings`] keep: most of them look at one
 //! event and say what is wrong with it, as often as they like; what counts as a repeat is decided in one place.
 
+mod blind_sensor;
 mod capture_loss;
 mod certificates;
 mod cleartext;
@@ -124,6 +125,7 @@ pub const FAMILIES: &[&Family] = &[
     &protocol_violation::FAMILY,
     &stream_tampering::FAMILY,
     &capture_loss::FAMILY,
+    &blind_sensor::FAMILY,
 ];
 
 /// All rules, in the order of the catalogue.

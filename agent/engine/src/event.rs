@@ -93,6 +93,13 @@ pub enum EventBody {
         /// How many, since the last such event.
         packets: u64,
     },
+    /// Established distribution sockets of this host of which nothing is captured, as they are now; 0 when all are seen.
+    Unseen {
+        /// How many.
+        sockets: u64,
+        /// One of them, `address:port -> address:port`; empty where there is none.
+        example: String,
+    },
 }
 
 /// What changed about a link.
