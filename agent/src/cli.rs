@@ -107,6 +107,14 @@ pub enum Command {
     /// no connection. Without a policy, loopback counts as isolated and everything else does not.
     #[command(after_help = ANALYZE_EXAMPLES)]
     Analyze(AnalyzeArgs),
+    /// Watch this host: capture, judge and write records until a signal ends it
+    ///
+    /// Writes one JSON record a line to standard output, or readable lines where that is a terminal. SIGHUP loads the
+    /// configuration anew (a bad one changes nothing), SIGTERM and SIGINT bring all findings to their last state and end it.
+    /// Needs CAP_NET_RAW.
+    Run(RunArgs),
+    /// Ask the running daemon how it is
+    Status(StatusArgs),
     /// Check, show or begin a policy file
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -201,6 +209,34 @@ impl AnalyzeArgs {
         }
         Ok(loaded)
     }
+}
+
+/// Options of `run`.
+#[derive(Clone, Debug, Args)]
+pub struct RunArgs {
+    /// Which configuration holds.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    /// Interfaces by name or pattern, instead of those in the configuration
+    #[arg(short, long = "interface", value_name = "GLOB")]
+    pub interfaces: Vec<String>,
+    /// The status socket, instead of the one in the configuration
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// Options of `status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    /// Which configuration holds.
+    #[command(flatten)]
+    pub policy: PolicyArgs,
+    /// The daemon's socket, instead of the one in the configuration
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: RulesFormat,
 }
 
 /// How a report is printed.

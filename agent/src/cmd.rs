@@ -3,7 +3,9 @@
 pub mod analyze;
 pub mod config;
 pub mod rules;
+pub mod run;
 pub mod schema;
+pub mod status;
 
 use std::fmt;
 use std::io::{self, BufWriter, Write};
@@ -98,6 +100,8 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
     let globals = &cli.globals;
     match cli.command {
         Command::Analyze(arguments) => analyze::run(&arguments, globals),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Rules(arguments) => rules::run(&arguments),
         Command::Schema(arguments) => schema::run(arguments),

@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use distwatch_engine::detect::{self, Rule};
 use distwatch_engine::policy::Policy;
@@ -38,6 +39,47 @@ pub struct Config {
     pub policy: Policy,
     /// The file that the words in the policy came from.
     pub words_file: Option<PathBuf>,
+    /// Where the daemon's packets come from.
+    pub capture: Capture,
+    /// What the daemon does beside that.
+    pub daemon: Daemon,
+}
+
+/// Where the daemon's packets come from.
+#[derive(Clone, Debug)]
+pub struct Capture {
+    /// Interfaces by name or pattern.
+    pub interfaces: Vec<String>,
+    /// The kernel's buffer for one interface, in octets.
+    pub buffer: usize,
+}
+
+impl Default for Capture {
+    /// 64 MiB hold a third of a second at the highest rate that two Erlang nodes were seen to reach.
+    fn default() -> Self {
+        Self { interfaces: vec!["any".to_owned()], buffer: 64 << 20 }
+    }
+}
+
+/// What the daemon does beside capturing.
+#[derive(Clone, Debug)]
+pub struct Daemon {
+    /// The status socket.
+    pub socket: PathBuf,
+    /// The name of this host in records; `None` is the host's own.
+    pub host: Option<String>,
+    /// Between two `stats` records.
+    pub stats_interval: Duration,
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self {
+            socket: PathBuf::from("/run/distwatch/distwatch.sock"),
+            host: None,
+            stats_interval: Duration::from_secs(60),
+        }
+    }
 }
 
 /// A configuration and where it came from.

@@ -5,6 +5,7 @@
 
 use std::marker::PhantomData;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use distwatch_engine::model::Severity;
@@ -109,6 +110,26 @@ impl Form for Name {
 
     fn write(value: &String) -> Option<String> {
         (!value.is_empty()).then(|| string(value))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// The path of a file or folder of this host.
+pub(super) struct PathName;
+
+impl Form for PathName {
+    type Value = PathBuf;
+
+    fn read(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<PathBuf> {
+        let text = checker.text(item, "write a path in quotes")?;
+        Some(checker.directory.join(text))
+    }
+
+    fn write(value: &PathBuf) -> Option<String> {
+        Some(string(&value.to_string_lossy()))
     }
 
     fn schema() -> Json {

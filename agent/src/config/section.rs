@@ -1,8 +1,10 @@
 //! The sections of the file. A further one is a file in `section/` and a line in [`SECTIONS`].
 
 mod activity;
+mod capture;
 mod cluster;
 mod cookies;
+mod daemon;
 mod distribution;
 mod epmd;
 mod limits;
@@ -58,6 +60,8 @@ pub(super) const SECTIONS: &[&dyn Section] = &[
     &activity::SECTION,
     &rules::Rules,
     &limits::SECTION,
+    &capture::SECTION,
+    &daemon::SECTION,
 ];
 
 /// A section that is nothing but keys.

@@ -1,0 +1,115 @@
+//! `distwatch status`: asks the running daemon how it is.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use distwatch_engine::text::safe;
+use serde_json::Value;
+
+use crate::cli::{RulesFormat, StatusArgs};
+use crate::cmd::{Exit, Explain as _};
+
+/// How long the daemon may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest answer that is believed.
+const LONGEST: u64 = 16 << 20;
+
+/// Runs the command.
+///
+/// # Errors
+/// No daemon answers.
+pub fn run(args: &StatusArgs) -> Result<Exit> {
+    let path = match &args.socket {
+        Some(path) => path.clone(),
+        None => args.policy.load()?.config.daemon.socket,
+    };
+    let ask = || -> io::Result<String> {
+        let stream = UnixStream::connect(&path)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut text = String::new();
+        stream.take(LONGEST).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = ask()
+        .with_context(|| format!("asking the daemon at {}", path.display()))
+        .hint("is it running (`systemctl status distwatch`), and may this user open its socket?")
+        .or_exit(Exit::NoCapture)?;
+    let status: Value = serde_json::from_str(&text)
+        .with_context(|| format!("reading the answer of the daemon at {}", path.display()))
+        .or_exit(Exit::NoCapture)?;
+    let mut out = io::stdout().lock();
+    match args.format {
+        RulesFormat::Json => writeln!(out, "{status:#}")?,
+        RulesFormat::Text => {
+            for line in lines(&status) {
+                writeln!(out, "{line}")?;
+            }
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// The answer for a person: what is well, what was lost, what was seen.
+fn lines(status: &Value) -> Vec<String> {
+    let text = |pointer: &str| match status.pointer(pointer) {
+        Some(Value::String(text)) => safe(text).into_owned(),
+        Some(value) => value.to_string(),
+        None => "?".to_owned(),
+    };
+    let counts = |pointer: &str| -> String {
+        let counts = status.pointer(pointer).and_then(Value::as_object);
+        let list: Vec<String> =
+            counts.into_iter().flatten().map(|(name, count)| format!("{count} {}", safe(name))).collect();
+        if list.is_empty() { "none".to_owned() } else { list.join(", ") }
+    };
+    let mut lines = vec![
+        format!("{} since {} (version {}, pid {})", text("/state"), text("/started"), text("/version"), text("/pid")),
+        format!("capture:   {}", text("/capture/back_end")),
+    ];
+    let attachments = status.pointer("/capture/attachments").and_then(Value::as_array);
+    for attachment in attachments.into_iter().flatten().filter_map(Value::as_str) {
+        lines.push(format!("           {}", safe(attachment)));
+    }
+    lines.extend([
+        format!(
+            "packets:   {} seen, {} analysed, {} only counted, {} not watched, {} refused",
+            text("/capture/seen"),
+            text("/capture/handed"),
+            text("/capture/counted"),
+            text("/capture/uninteresting"),
+            text("/capture/refused")
+        ),
+        format!("lost:      {}", counts("/capture/lost")),
+        format!("records:   {} written, {} dropped", text("/output/written"), text("/output/dropped")),
+        format!("nodes:     {}", text("/cluster/nodes")),
+        format!("links:     {}", counts("/cluster/links")),
+        format!("findings:  {}", counts("/cluster/findings")),
+        format!("limits:    {}", counts("/stats/limits_reached")),
+    ]);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_person_is_told_what_was_lost_and_text_of_peers_is_made_safe() {
+        let status = json!({
+            "state": "capturing", "started": "2026-01-01T00:00:00Z", "version": "1", "pid": 7,
+            "capture": { "back_end": "pcap", "attachments": ["eth\u{1b}[0m"], "seen": 10, "handed": 7,
+                "counted": 0, "uninteresting": 0, "refused": 0, "lost": { "kernel": 3 } },
+            "output": { "written": 2, "dropped": 0 },
+            "cluster": { "nodes": 2, "links": { "tls": 1 }, "findings": {} },
+            "stats": { "limits_reached": {} },
+        });
+        let text = lines(&status).join("\n");
+        assert!(text.contains("lost:      3 kernel") && text.contains("links:     1 tls"), "{text}");
+        assert!(text.contains("findings:  none") && !text.contains('\u{1b}') && !text.contains('?'), "{text}");
+    }
+}

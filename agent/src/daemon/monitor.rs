@@ -1,0 +1,353 @@
+//! The capture thread: a back end, the analysis, and what goes between them, each packet to its end.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Duration;
+
+use distwatch_engine::analysis::{Analysis, Listener};
+use distwatch_engine::event::{Event, EventBody, Expected};
+use distwatch_engine::flow::Wanted;
+use distwatch_engine::model::{Alert, Weird};
+use distwatch_engine::packet::{InterfaceId, LinkType, Packet, PacketRef};
+use distwatch_engine::policy::{Policy, Ports};
+use distwatch_engine::time::Timestamp;
+
+use super::clock::Clock;
+use super::feed::Writer;
+use super::output::Output;
+use super::status::{self, Status};
+use crate::source::live::{Captured, FlowCounts, FlowEnds, LiveSource, Verdict};
+
+/// Packets that are taken before decisions are handed on and commands are looked at.
+const BATCH: usize = 4096;
+
+/// How long a look at the back end may wait: a command or a time-out is late by no more than this.
+const WAIT: Duration = Duration::from_millis(50);
+
+/// Between two looks at what changes slowly: interfaces, counters, books.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// What the rest of the daemon asks of the capture thread.
+pub enum Command {
+    /// How it is.
+    Status(tokio::sync::oneshot::Sender<Status>),
+    /// Another policy from now on.
+    Policy(Box<Policy>),
+    /// Bring everything to its end.
+    Stop,
+}
+
+/// How the capture ended.
+#[derive(Debug)]
+pub enum End {
+    /// It was told to, or nobody reads the output any more.
+    Stopped,
+    /// The back end failed.
+    Failed(io::Error),
+}
+
+/// What a monitor is made of.
+pub struct Parts {
+    /// Where packets come from.
+    pub source: Box<dyn LiveSource>,
+    /// What holds at the start.
+    pub policy: Policy,
+    /// Where records go.
+    pub output: Output,
+    /// How they are written.
+    pub writer: Writer,
+    /// The daemon's time.
+    pub clock: Clock,
+    /// Between two `stats` records.
+    pub stats_interval: Duration,
+    /// Commands from the rest of the daemon.
+    pub commands: Receiver<Command>,
+}
+
+/// The capture thread's own state.
+pub struct Monitor {
+    source: Box<dyn LiveSource>,
+    analysis: Analysis,
+    output: Output,
+    writer: Writer,
+    clock: Clock,
+    stats_interval: Duration,
+    commands: Receiver<Command>,
+    /// By the back end's number.
+    interfaces: HashMap<u32, InterfaceId>,
+    packets: u64,
+    /// What the engine had learned when the back end was told last.
+    learned: u64,
+    counted: HashMap<FlowEnds, FlowCounts>,
+    lost: HashMap<&'static str, u64>,
+    records_dropped: u64,
+    housekeeping_due: Timestamp,
+    stats_due: Timestamp,
+    started: Timestamp,
+    reloads: u64,
+}
+
+/// A packet that came before its interface had a name.
+struct Kept {
+    interface: u32,
+    link_type: LinkType,
+    time: Timestamp,
+    data: Vec<u8>,
+    original_len: u32,
+}
+
+impl Monitor {
+    /// Tells the back end what to watch.
+    ///
+    /// # Errors
+    /// It cannot take that much.
+    pub fn new(parts: Parts) -> io::Result<Self> {
+        let Parts { source, policy, output, writer, clock, stats_interval, commands } = parts;
+        let mut analysis = Analysis::new(&policy);
+        analysis.engine.go_live();
+        let now = clock.now();
+        let mut monitor = Self {
+            source,
+            analysis,
+            output,
+            writer,
+            clock,
+            stats_interval,
+            commands,
+            interfaces: HashMap::new(),
+            packets: 0,
+            learned: 0,
+            counted: HashMap::new(),
+            lost: HashMap::new(),
+            records_dropped: 0,
+            housekeeping_due: now,
+            stats_due: now.plus(stats_interval),
+            started: now,
+            reloads: 0,
+        };
+        monitor.watch_policy(&policy)?;
+        Ok(monitor)
+    }
+
+    /// Captures until it is told to stop. Returns how it ended, and the output for its last words to go out.
+    pub fn run(mut self) -> (End, Output) {
+        let end = loop {
+            match self.commands.try_recv() {
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => break End::Stopped,
+                Ok(Command::Status(answer)) => {
+                    // Whoever asked may be gone.
+                    let _ = answer.send(self.status());
+                    continue;
+                }
+                Ok(Command::Policy(policy)) => {
+                    self.set_policy(&policy);
+                    continue;
+                }
+                Err(TryRecvError::Empty) => {}
+            }
+            if let Err(error) = self.turn(WAIT) {
+                break End::Failed(error);
+            }
+            if self.output.is_closed() {
+                tracing::info!("nobody reads standard output any more");
+                break End::Stopped;
+            }
+        };
+        self.finish();
+        (end, self.output)
+    }
+
+    /// One look at the back end, and what follows from it.
+    fn turn(&mut self, wait: Duration) -> io::Result<()> {
+        let wait = match self.analysis.poll_timeout() {
+            Some(due) => wait.min(due.since(self.clock.now())),
+            None => wait,
+        };
+        self.take_packets(wait)?;
+        self.hand_on_decisions();
+        let now = self.clock.now();
+        if self.analysis.poll_timeout().is_some_and(|due| due <= now) {
+            self.analysis.handle_timeout(now, &mut self.writer);
+        }
+        if self.housekeeping_due <= now {
+            self.housekeeping_due = now.plus(HOUSEKEEPING);
+            self.keep_house(now)?;
+        }
+        if self.stats_due <= now {
+            self.stats_due = now.plus(self.stats_interval);
+            let stats = self.analysis.stats();
+            self.writer.stats(&stats, now);
+        }
+        self.output.offer(self.writer.take());
+        Ok(())
+    }
+
+    /// Takes what the back end has. A packet on an interface that is new waits, with all behind it, until the interface has
+    /// its name: rules judge by it.
+    fn take_packets(&mut self, wait: Duration) -> io::Result<usize> {
+        let Self { source, analysis, writer, clock, interfaces, packets, .. } = self;
+        let mut kept: Vec<Kept> = Vec::new();
+        let taken = source.poll(wait, BATCH, &mut |captured: Captured<'_>| {
+            let time = clock.time_of(captured.monotonic);
+            let Some(&id) = interfaces.get(&captured.interface).filter(|_| kept.is_empty()) else {
+                let Captured { interface, link_type, data, original_len, .. } = captured;
+                return kept.push(Kept { interface, link_type, time, data: data.to_vec(), original_len });
+            };
+            *packets += 1;
+            let reference = PacketRef { capture: 0, number: *packets };
+            let Captured { link_type, data, original_len, .. } = captured;
+            let packet = Packet { reference, time, link_type, interface: id, data, original_len };
+            analysis.handle_packet(&packet, writer);
+        })?;
+        for Kept { interface, link_type, time, data, original_len } in kept {
+            let id = match self.interfaces.get(&interface) {
+                Some(&id) => id,
+                None => {
+                    let name = self.source.interface_name(interface);
+                    let id = self.analysis.engine.add_interface(&name);
+                    self.interfaces.insert(interface, id);
+                    id
+                }
+            };
+            self.packets += 1;
+            let reference = PacketRef { capture: 0, number: self.packets };
+            let packet = Packet { reference, time, link_type, interface: id, data: &data, original_len };
+            self.analysis.handle_packet(&packet, &mut self.writer);
+        }
+        Ok(taken)
+    }
+
+    /// Tells the back end what the engine made of connections and listeners.
+    fn hand_on_decisions(&mut self) {
+        while let Some(decision) = self.analysis.engine.poll_decision() {
+            let flow = FlowEnds { initiator: decision.initiator, acceptor: decision.acceptor };
+            let verdict = match decision.wanted {
+                Wanted::Counts => Verdict::Count,
+                Wanted::Nothing => Verdict::Ignore,
+                Wanted::Ended => {
+                    self.counted.remove(&flow);
+                    Verdict::Forget
+                }
+            };
+            if let Err(error) = self.source.decide(flow, verdict) {
+                tracing::warn!(%error, ?verdict, "the back end did not take a decision; the connection is read on");
+            }
+        }
+        let listeners = self.analysis.engine.listeners();
+        let learned = listeners.learned_so_far();
+        if learned != self.learned {
+            let new = usize::try_from(learned - self.learned).unwrap_or(usize::MAX);
+            self.learned = learned;
+            let all: Vec<(SocketAddr, Expected)> = listeners.learned().collect();
+            for &(at, what) in all.iter().skip(all.len().saturating_sub(new)) {
+                if let Err(error) = self.source.watch(at, what) {
+                    tracing::warn!(%error, %at, "the back end does not watch what was learned");
+                }
+            }
+        }
+    }
+
+    fn keep_house(&mut self, now: Timestamp) -> io::Result<()> {
+        self.source.refresh()?;
+        self.take_counts();
+        for (stage, lost) in self.source.books().lost {
+            let before = self.lost.insert(stage, lost).unwrap_or(0);
+            if lost > before {
+                self.say(now, EventBody::Loss { stage, packets: lost - before });
+            }
+        }
+        let dropped = self.output.dropped();
+        if dropped > self.records_dropped {
+            let detail = format!("{} records could not be written: the queue was full", dropped - self.records_dropped);
+            self.records_dropped = dropped;
+            tracing::warn!("{detail}");
+            let weird = Weird { name: "records-lost".into(), layer: "output".into(), detail, packet: None };
+            self.say(now, EventBody::Weird(weird));
+        }
+        Ok(())
+    }
+
+    /// Brings what the kernel only counted to the connections.
+    fn take_counts(&mut self) {
+        let Self { source, analysis, counted, clock, .. } = self;
+        source.counts(&mut |flow, counts| {
+            let before = counted.insert(flow, counts).unwrap_or_default();
+            if counts.packets == before.packets {
+                return;
+            }
+            let grown = |side: usize| counts.bytes[side].saturating_sub(before.bytes[side]);
+            let time = if counts.last == 0 { clock.now() } else { clock.time_of(counts.last) };
+            analysis.engine.handle_counts(time, flow.initiator, flow.acceptor, [grown(0), grown(1)]);
+        });
+    }
+
+    fn say(&mut self, time: Timestamp, body: EventBody) {
+        let event = Event { time, packet: PacketRef::default(), flow: None, body };
+        self.analysis.handle_event(&event, &mut self.writer);
+    }
+
+    fn watch_policy(&mut self, policy: &Policy) -> io::Result<()> {
+        let every = |ports: &Ports| ports.0.clone().into_iter().flat_map(|(first, last)| first..=last);
+        let named = [(&policy.epmd_ports, Expected::Epmd), (&policy.distribution_ports, Expected::Distribution)];
+        for (ports, what) in named {
+            for port in every(ports) {
+                self.source.watch(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port), what)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn set_policy(&mut self, policy: &Policy) {
+        self.analysis.set_policy(policy);
+        if let Err(error) = self.watch_policy(policy) {
+            tracing::error!(%error, "the back end does not watch all ports of the new policy");
+        }
+        self.reloads += 1;
+    }
+
+    /// Reads what is still there, and brings every finding to its last state.
+    fn finish(&mut self) {
+        // What came before the stop is taken; what goes on coming is not waited for.
+        let taken = self.take_packets(Duration::ZERO);
+        if let Err(error) = taken {
+            tracing::debug!(%error, "the last look at the back end failed");
+        }
+        self.hand_on_decisions();
+        let now = self.clock.now();
+        self.analysis.handle_timeout(now, &mut self.writer);
+        self.analysis.finish(&mut self.writer);
+        let stats = self.analysis.stats();
+        self.writer.stats(&stats, now);
+        self.output.offer(self.writer.take());
+    }
+
+    fn status(&mut self) -> Status {
+        let now = self.clock.now();
+        let books = self.source.books();
+        Status {
+            state: "capturing".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            started: self.started,
+            uptime_seconds: now.since(self.started).as_secs(),
+            clock_step_seconds: self.clock.step() / 1_000_000_000,
+            reloads: self.reloads,
+            capture: status::Capture::new(self.source.kind(), self.source.attachments(), &books),
+            output: status::Records { written: self.output.written(), dropped: self.output.dropped() },
+            cluster: status::Cluster::of(&self.analysis),
+            stats: self.analysis.stats(),
+        }
+    }
+}
+
+impl Listener for Writer {
+    fn event(&mut self, event: &Event) {
+        self.write_event(event);
+    }
+
+    fn alert(&mut self, alert: &Alert) {
+        self.write_alert(alert);
+    }
+}

@@ -1,0 +1,166 @@
+//! Records to standard output, from a thread of its own: whoever reads slowly never holds back the capture.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Batches that may wait. A batch is what one look at the capture gave, at most some hundred lines, so that a reader
+/// may pause for seconds at the rates of a real cluster, and the memory stays at some megabytes.
+const BATCHES: usize = 1024;
+
+/// What the capture thread and the output thread share.
+#[derive(Debug, Default)]
+struct Shared {
+    written: AtomicU64,
+    dropped: AtomicU64,
+    closed: AtomicBool,
+}
+
+/// The capture's end of the queue.
+#[derive(Debug)]
+pub struct Output {
+    batches: Option<SyncSender<Batch>>,
+    thread: Option<JoinHandle<()>>,
+    done: Receiver<()>,
+    shared: Arc<Shared>,
+}
+
+/// Lines that go out together.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Whole lines.
+    pub bytes: Vec<u8>,
+    /// How many records they are.
+    pub records: u64,
+}
+
+impl Output {
+    /// Begins to write to `out`.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
+        let (batches, waiting) = sync_channel(BATCHES);
+        let (finished, done) = sync_channel(1);
+        let shared = Arc::new(Shared::default());
+        let of_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("output".into()).spawn(move || {
+            write(out, &waiting, &of_thread);
+            let _ = finished.send(());
+        })?;
+        Ok(Self { batches: Some(batches), thread: Some(thread), done, shared })
+    }
+
+    /// Hands records over; when the queue is full they are dropped and counted.
+    pub fn offer(&self, batch: Batch) {
+        let Some(batches) = self.batches.as_ref().filter(|_| batch.records > 0) else { return };
+        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = batches.try_send(batch) {
+            self.shared.dropped.fetch_add(batch.records, Ordering::Relaxed);
+        }
+    }
+
+    /// Records that were written.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.shared.written.load(Ordering::Relaxed)
+    }
+
+    /// Records that were dropped: the queue was full, or the output is closed.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Whether nobody reads any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.closed.load(Ordering::Relaxed)
+    }
+
+    /// Lets what waits go out, for so long at most. Returns whether all of it did.
+    pub fn finish(mut self, patience: Duration) -> bool {
+        self.batches = None;
+        let finished = !matches!(self.done.recv_timeout(patience), Err(RecvTimeoutError::Timeout));
+        if let Some(thread) = self.thread.take().filter(|_| finished) {
+            let _ = thread.join();
+        }
+        finished && !self.is_closed()
+    }
+}
+
+fn write(mut out: impl Write, waiting: &Receiver<Batch>, shared: &Shared) {
+    for batch in waiting {
+        if shared.closed.load(Ordering::Relaxed) {
+            shared.dropped.fetch_add(batch.records, Ordering::Relaxed);
+            continue;
+        }
+        match out.write_all(&batch.bytes).and_then(|()| out.flush()) {
+            Ok(()) => shared.written.fetch_add(batch.records, Ordering::Relaxed),
+            Err(error) => {
+                if error.kind() != io::ErrorKind::BrokenPipe {
+                    tracing::error!(%error, "writing records to standard output failed");
+                }
+                shared.closed.store(true, Ordering::Relaxed);
+                shared.dropped.fetch_add(batch.records, Ordering::Relaxed)
+            }
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+
+    /// Takes nothing before it is told to.
+    struct Stuck(Receiver<()>, Sender<Vec<u8>>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.recv().map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+            let _ = self.1.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn line(number: usize) -> Batch {
+        Batch { bytes: format!("{number}\n").into_bytes(), records: 1 }
+    }
+
+    #[test]
+    fn a_reader_that_stops_holds_nothing_back_and_what_it_misses_is_counted() {
+        let (go, stop) = channel();
+        let (written, lines) = channel();
+        let output = Output::start(Stuck(stop, written)).unwrap();
+        let offered = 3 * BATCHES;
+        (0..offered).for_each(|number| output.offer(line(number)));
+        let dropped = output.dropped();
+        assert!(dropped >= (2 * BATCHES - 1) as u64, "{dropped}");
+        for _ in 0..offered {
+            let _ = go.send(());
+        }
+        assert!(output.finish(Duration::from_secs(60)));
+        let lines: Vec<Vec<u8>> = lines.try_iter().collect();
+        assert_eq!(lines.len() as u64 + dropped, offered as u64, "every record went out or was counted");
+        assert_eq!(lines[0], b"0\n");
+    }
+
+    #[test]
+    fn an_output_that_is_closed_is_known() {
+        let (go, stop) = channel::<()>();
+        drop(go);
+        let output = Output::start(Stuck(stop, channel().0)).unwrap();
+        let shared = Arc::clone(&output.shared);
+        output.offer(line(1));
+        assert!(!output.finish(Duration::from_secs(60)));
+        assert_eq!((shared.dropped.load(Ordering::Relaxed), shared.closed.load(Ordering::Relaxed)), (1, true));
+    }
+}
