@@ -46,7 +46,7 @@ pub struct Config {
 }
 
 /// Where the daemon's packets come from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {
     /// Interfaces by name or pattern.
     pub interfaces: Vec<String>,
@@ -62,7 +62,7 @@ impl Default for Capture {
 }
 
 /// What the daemon does beside capturing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Daemon {
     /// The status socket.
     pub socket: PathBuf,

@@ -77,7 +77,7 @@ async fn supervise(
         writer: Writer::new(form, run.host.clone()),
         clock: Clock::start(),
         stats_interval: run.config.daemon.stats_interval,
-        policy: run.config.policy,
+        policy: run.config.policy.clone(),
         commands: to_monitor,
     };
     let monitor = Monitor::new(parts).context("telling the capture what to watch")?;
@@ -95,7 +95,7 @@ async fn supervise(
                 // The thread sends before it ends, whatever it ends by; only a panic would not.
                 ended = &mut end => break ended.context("the capture thread ended early")?,
                 () = &mut serving => {}
-                _ = signals.hangup.recv() => reload_policy(run.file.as_deref(), &reload, &commands),
+                _ = signals.hangup.recv() => reload_policy(&run, &reload, &commands),
                 _ = signals.terminate.recv() => {
                     let _ = commands.send(Command::Stop);
                 }
@@ -120,18 +120,17 @@ async fn supervise(
 }
 
 /// Loads the file anew. A bad one changes nothing.
-fn reload_policy(
-    file: Option<&Path>,
-    reload: &impl Fn(&Path) -> Result<Config, ConfigErrors>,
-    commands: &Sender<Command>,
-) {
-    let Some(file) = file else {
+fn reload_policy(run: &Run, reload: &impl Fn(&Path) -> Result<Config, ConfigErrors>, commands: &Sender<Command>) {
+    let Some(file) = run.file.as_deref() else {
         tracing::info!("there is no configuration file to load anew");
         return;
     };
     match reload(file) {
         Ok(config) => {
             tracing::info!(file = %file.display(), "the configuration was loaded anew");
+            if (&config.capture, &config.daemon) != (&run.config.capture, &run.config.daemon) {
+                tracing::warn!("what differs in [capture] and [daemon] holds after a restart");
+            }
             let _ = commands.send(Command::Policy(Box::new(config.policy)));
         }
         Err(errors) => tracing::error!("the configuration stays as it was: {errors}"),

@@ -14,11 +14,12 @@ use crate::source::live::LiveSource;
 /// The configuration has mistakes, nothing can be captured from, or the capture failed.
 pub fn run(args: &RunArgs) -> Result<Exit> {
     let loaded = args.policy.load()?;
-    let mut config = loaded.config;
+    let config = loaded.config;
+    let mut capture = config.capture.clone();
     if !args.interfaces.is_empty() {
-        config.capture.interfaces.clone_from(&args.interfaces);
+        capture.interfaces.clone_from(&args.interfaces);
     }
-    let source = open(&config.capture).or_exit(Exit::NoCapture)?;
+    let source = open(&capture).or_exit(Exit::NoCapture)?;
     for attachment in source.attachments() {
         tracing::info!(back_end = source.kind(), "{attachment}");
     }

@@ -117,7 +117,7 @@ allow = [{ nodes = ["rabbitmqcli-*"], from = ["10.77.0.0/24"] }]
 
 #[test]
 fn the_file_of_the_contract_means_what_it_says() {
-    let Config { policy, words_file } = right(CONTRACT);
+    let Config { policy, words_file, .. } = right(CONTRACT);
     let isolated = policy.isolated.as_ref().expect("it is declared");
     assert!(isolated.contains_interface("cluster0") && !isolated.contains_interface("eth0"));
     assert!(isolated.contains_address(IpAddr::from([10, 77, 0, 9])));

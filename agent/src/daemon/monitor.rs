@@ -351,3 +351,6 @@ impl Listener for Writer {
         self.write_alert(alert);
     }
 }
+
+#[cfg(test)]
+mod tests;

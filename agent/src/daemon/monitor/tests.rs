@@ -1,0 +1,189 @@
+use std::collections::VecDeque;
+use std::io::Write;
+use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use super::*;
+use crate::daemon::feed::Form;
+use crate::source::live::Books;
+use crate::source::pcap_file::CaptureFile;
+
+/// A back end that plays a capture, and writes down what it is told.
+struct Played {
+    packets: VecDeque<(Timestamp, LinkType, Vec<u8>)>,
+    told: Arc<Mutex<Told>>,
+}
+
+#[derive(Default)]
+struct Told {
+    watched: Vec<(SocketAddr, Expected)>,
+    decided: Vec<(FlowEnds, Verdict)>,
+    counts: Vec<(FlowEnds, FlowCounts)>,
+    lost: u64,
+}
+
+impl LiveSource for Played {
+    fn kind(&self) -> &'static str {
+        "played"
+    }
+
+    fn attachments(&self) -> Vec<String> {
+        vec!["a file".into()]
+    }
+
+    fn poll(&mut self, _: Duration, most: usize, take: &mut dyn FnMut(Captured<'_>)) -> io::Result<usize> {
+        let count = most.min(self.packets.len());
+        for (time, link_type, data) in self.packets.drain(..count) {
+            let monotonic = time.as_nanos().cast_unsigned();
+            take(Captured { monotonic, interface: 7, link_type, data: &data, original_len: data.len() as u32 });
+        }
+        Ok(count)
+    }
+
+    fn interface_name(&mut self, interface: u32) -> String {
+        format!("cluster{interface}")
+    }
+
+    fn watch(&mut self, at: SocketAddr, what: Expected) -> io::Result<()> {
+        self.told.lock().unwrap().watched.push((at, what));
+        Ok(())
+    }
+
+    fn unwatch(&mut self, _: SocketAddr) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn decide(&mut self, flow: FlowEnds, verdict: Verdict) -> io::Result<()> {
+        self.told.lock().unwrap().decided.push((flow, verdict));
+        Ok(())
+    }
+
+    fn counts(&mut self, each: &mut dyn FnMut(FlowEnds, FlowCounts)) {
+        self.told.lock().unwrap().counts.iter().for_each(|&(flow, counts)| each(flow, counts));
+    }
+
+    fn refresh(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn books(&mut self) -> Books {
+        Books { lost: vec![("ring", self.told.lock().unwrap().lost)], ..Books::default() }
+    }
+}
+
+/// What was written.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Bench {
+    monitor: Monitor,
+    told: Arc<Mutex<Told>>,
+    written: Shared,
+    _commands: Sender<Command>,
+}
+
+impl Bench {
+    fn playing(capture: &str) -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/captures").join(capture);
+        let mut file = CaptureFile::open(&path).unwrap();
+        let mut packets = VecDeque::new();
+        while let Some(packet) = file.next() {
+            packets.push_back((packet.time, packet.link_type, packet.data.to_vec()));
+        }
+        let (told, written) = (Arc::<Mutex<Told>>::default(), Shared::default());
+        let (sender, commands) = channel();
+        let monitor = Monitor::new(Parts {
+            source: Box::new(Played { packets, told: Arc::clone(&told) }),
+            policy: Policy::default(),
+            output: Output::start(written.clone()).unwrap(),
+            writer: Writer::new(Form::Ndjson, "host".into()),
+            // The capture's own time, as if it went on from there.
+            clock: Clock::at(0, 0),
+            stats_interval: Duration::from_secs(60),
+            commands,
+        });
+        Self { monitor: monitor.unwrap(), told, written, _commands: sender }
+    }
+
+    fn records(self) -> Vec<Value> {
+        let Self { mut monitor, written, .. } = self;
+        monitor.finish();
+        assert!(monitor.output.finish(Duration::from_secs(60)));
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+fn of<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    records.iter().filter(|record| record["event_type"] == kind).map(|record| &record[kind]).collect()
+}
+
+#[test]
+fn a_capture_that_is_played_live_gives_the_links_and_findings_of_the_file_with_the_interfaces_name() {
+    let mut bench = Bench::playing("apps-otp25.pcap");
+    bench.monitor.take_packets(Duration::ZERO).unwrap();
+    bench.monitor.hand_on_decisions();
+    let watched = bench.told.lock().unwrap().watched.clone();
+    assert!(watched.contains(&("0.0.0.0:4369".parse().unwrap(), Expected::Epmd)), "{watched:?}");
+    assert!(watched.iter().any(|(at, what)| at.port() == 41493 && *what == Expected::Distribution), "{watched:?}");
+    let records = bench.records();
+    let handshake = of(&records, "link").into_iter().find(|link| link["change"] == "handshake").unwrap();
+    assert_eq!(handshake["initiator"]["node"], "web@host-a");
+    assert_eq!(handshake["interfaces"], serde_json::json!(["cluster7"]), "the first packet waited for the name");
+    let rules: Vec<&str> = of(&records, "alert").iter().filter_map(|alert| alert["rule_id"].as_str()).collect();
+    for rule in ["remote-command", "remote-code-load", "cookie-on-the-wire", "distribution-exposed"] {
+        assert!(rules.contains(&rule), "{rule} in {rules:?}");
+    }
+}
+
+#[test]
+fn a_tls_link_is_left_to_the_kernel_and_its_counts_are_the_links_own() {
+    let mut bench = Bench::playing("tls13-mutual-otp25.pcap");
+    let all = std::mem::take(&mut bench.monitor.packets);
+    assert_eq!(all, 0);
+    bench.monitor.take_packets(Duration::ZERO).unwrap();
+    bench.monitor.hand_on_decisions();
+    let decided = bench.told.lock().unwrap().decided.clone();
+    assert!(decided.iter().any(|(_, verdict)| *verdict == Verdict::Count), "{decided:?}");
+}
+
+#[test]
+fn what_the_back_end_lost_is_said_once_with_its_stage_and_raises_capture_loss() {
+    let mut bench = Bench::playing("apps-otp25.pcap");
+    bench.told.lock().unwrap().lost = 500;
+    let now = bench.monitor.clock.now();
+    bench.monitor.keep_house(now).unwrap();
+    bench.monitor.keep_house(now).unwrap();
+    let records = bench.records();
+    let lost: Vec<&Value> = of(&records, "weird").into_iter().filter(|weird| weird["name"] == "packets-lost").collect();
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    assert!(lost[0]["detail"].as_str().unwrap().contains("500 packets lost: ring"));
+    assert!(of(&records, "alert").iter().any(|alert| alert["rule_id"] == "capture-loss"));
+}
+
+#[test]
+fn another_policy_holds_from_the_next_packet_on_and_nothing_is_forgotten() {
+    let mut bench = Bench::playing("apps-otp25.pcap");
+    bench.monitor.take_packets(Duration::ZERO).unwrap();
+    let links = bench.monitor.analysis.cluster.links().len();
+    let policy = Policy { distribution_ports: Ports(vec![(9100, 9101)]), ..Policy::default() };
+    bench.monitor.set_policy(&policy);
+    assert_eq!(bench.monitor.analysis.cluster.links().len(), links);
+    assert!(links > 0);
+    let watched = bench.told.lock().unwrap().watched.clone();
+    assert!(watched.contains(&("0.0.0.0:9101".parse().unwrap(), Expected::Distribution)));
+}
