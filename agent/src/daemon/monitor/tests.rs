@@ -1,3 +1,5 @@
+//! The capture thread with a back end that plays a capture.
+
 use std::collections::VecDeque;
 use std::io::Write;
 use std::path::Path;
