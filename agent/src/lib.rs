@@ -4,6 +4,7 @@ pub mod cli;
 pub mod cmd;
 pub mod config;
 pub mod guideline;
+pub mod host;
 pub mod logging;
 pub mod near;
 pub mod pipeline;
