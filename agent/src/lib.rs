@@ -5,6 +5,7 @@ pub mod cmd;
 pub mod config;
 pub mod daemon;
 pub mod guideline;
+pub mod host;
 pub mod logging;
 pub mod near;
 pub mod pipeline;

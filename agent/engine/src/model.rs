@@ -604,6 +604,23 @@ pub struct Alert {
     pub in_iface: Option<String>,
 }
 
+/// A process of the host, behind a listener or a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Process {
+    /// Its id, as the host counts.
+    pub pid: u32,
+    /// Its executable.
+    pub exe: Option<String>,
+    /// Whose it is: the name, or the number where it has none or it is a container's own.
+    pub user: Option<String>,
+    /// Its systemd unit.
+    pub unit: Option<String>,
+    /// Its container: the id, or the name where there is no id.
+    pub container: Option<String>,
+    /// The name of the Erlang node that it is, as far as its command line tells.
+    pub node: Option<String>,
+}
+
 /// Something that no rule covers but an analyst wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Weird {
