@@ -1,4 +1,5 @@
 //! Where packets come from.
 
+pub mod ebpf;
 pub mod live;
 pub mod pcap_file;
