@@ -1,5 +1,6 @@
 //! Where packets come from.
 
+pub mod ebpf;
 pub mod live;
 pub mod pcap_file;
 #[cfg(feature = "pcap")]

@@ -59,6 +59,18 @@ const FENCES: &[Fence] = &[
         reason: "one external crate, one room: libpcap is spoken to in source/pcap_live",
     },
     Fence {
+        words: &["aya::"],
+        within: "",
+        allowed: &["agent/src/source/ebpf"],
+        reason: "one external crate, one room: the kernel's programs are loaded in source/ebpf",
+    },
+    Fence {
+        words: &["aya_ebpf"],
+        within: "",
+        allowed: &["ebpf/src"],
+        reason: "one external crate, one room: the kernel's programs are in ebpf",
+    },
+    Fence {
         words: &["clap"],
         within: "",
         allowed: &["agent/src/cli", "xtask/"],

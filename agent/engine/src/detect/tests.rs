@@ -47,6 +47,7 @@ const WIRE_RULES: [&str; 39] = [
     "protocol-violation",
     "stream-tampering",
     "capture-loss",
+    "blind-sensor",
 ];
 
 #[test]

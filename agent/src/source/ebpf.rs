@@ -1,0 +1,415 @@
+//! Live packets and sockets by programs in the kernel: the one user of aya.
+//!
+//! The programs are in the package `distwatch-ebpf`; their object is part of this program. They look at every packet of the
+//! sockets in a cgroup (by default all), or of some interfaces, and copy what is asked for into a ring. A record wakes
+//! nobody while this side looks every few milliseconds by itself; when nothing came for a while, it asks to be woken.
+
+mod attach;
+mod btf;
+mod flows;
+mod layout;
+mod namespace;
+mod sockets;
+
+use std::io;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
+use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
+use distwatch_ebpf::{Column, Counters, End, event, port};
+use distwatch_engine::event::Expected;
+use distwatch_engine::packet::LinkType;
+use globset::{GlobBuilder, GlobSet};
+use rustix::event::{PollFd, PollFlags};
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+use self::attach::Attachments;
+use self::btf::NamespaceFields;
+use self::flows::{Flows, absent_is_fine, io_error};
+use self::layout::{Plain, end, is_scoped};
+use self::namespace::Interfaces;
+use self::sockets::Sockets;
+pub use self::sockets::{SocketSeen, SocketState};
+use crate::source::live::{Books, Captured, FlowCounts, FlowEnds, LiveSource, Verdict};
+
+static OBJECT: &[u8] = include_bytes_aligned!("../../../ebpf/object/distwatch.bpf.o");
+
+/// How long is slept between two looks into the ring. Shorter costs wake-ups, longer costs latency and room in the ring.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// After how many looks in vain this side asks to be woken.
+const LOOKS: u32 = 16;
+
+/// The longest that is waited for being woken: one record can slip through between the asking and the waiting.
+const LONGEST_WAIT: Duration = Duration::from_millis(25);
+
+/// What to watch, and how much room to take.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A cgroup of which alone the sockets are watched; none is the root of cgroup v2.
+    pub cgroup: Option<PathBuf>,
+    /// Interfaces to watch instead, by name or glob.
+    pub interfaces: Vec<String>,
+    /// Use clsact on interfaces, also where the kernel has TCX.
+    pub classic: bool,
+    /// Ports that are watched on all addresses.
+    pub ports: Vec<(RangeInclusive<u16>, Expected)>,
+    /// Octets of the ring; made a power of two of at least a page.
+    pub ring: u32,
+    /// How many connections the kernel's table holds.
+    pub flows: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cgroup: None,
+            interfaces: Vec::new(),
+            classic: false,
+            ports: vec![(4369..=4369, Expected::Epmd)],
+            ring: 16 << 20,
+            flows: 65_536,
+        }
+    }
+}
+
+/// The back end.
+pub struct EbpfSource {
+    object: Ebpf,
+    attachments: Attachments,
+    tells_namespaces: bool,
+    packets: RingBuf<MapData>,
+    events: RingBuf<MapData>,
+    sleeping: Array<MapData, u32>,
+    counters: PerCpuArray<MapData, Plain<Counters>>,
+    ports: Array<MapData, u32>,
+    listeners: HashMap<MapData, Plain<End>, u32>,
+    flows: Flows,
+    interfaces: Interfaces,
+    sockets: Sockets,
+    /// The addresses that each port is watched on, besides all.
+    watched: std::collections::HashMap<u16, Vec<SocketAddr>>,
+    in_vain: u32,
+    handed: u64,
+    handed_bytes: u64,
+}
+
+impl EbpfSource {
+    /// Loads the programs and attaches them.
+    ///
+    /// # Errors
+    /// The kernel or a missing privilege does not allow it: what was tried, and what stood in the way.
+    pub fn open(options: &Options) -> anyhow::Result<Self> {
+        unlock_memory();
+        let fields = NamespaceFields::of_this_kernel();
+        let ring = options.ring.max(4096).checked_next_power_of_two().context("the ring is too large")?;
+        let flows = options.flows.max(1);
+        let mut object = EbpfLoader::new()
+            .override_global("SOCKET_NETWORK", &fields.socket_network, true)
+            .override_global("NETWORK_INODE", &fields.network_inode, true)
+            .map_max_entries("PACKETS", ring)
+            .map_max_entries("FLOWS", flows)
+            .map_max_entries("VERDICTS", flows)
+            .load(OBJECT)
+            .context("the kernel does not take the eBPF maps (CAP_BPF is needed, and Linux 5.8 or newer)")?;
+        let mut ports = Array::try_from(map(&mut object, "PORTS")?)?;
+        let mut bits = std::collections::HashMap::new();
+        for (range, what) in &options.ports {
+            range.clone().for_each(|port| *bits.entry(port).or_insert(0) |= bit(*what));
+        }
+        for (port, bits) in bits {
+            ports.set(u32::from(port), bits, 0)?;
+        }
+        let packets = RingBuf::try_from(map(&mut object, "PACKETS")?)?;
+        let events = RingBuf::try_from(map(&mut object, "EVENTS")?)?;
+        let sleeping = Array::try_from(map(&mut object, "SLEEPING")?)?;
+        let counters = PerCpuArray::try_from(map(&mut object, "COUNTERS")?)?;
+        let listeners = HashMap::try_from(map(&mut object, "LISTENERS")?)?;
+        let flow_table = HashMap::try_from(map(&mut object, "FLOWS")?)?;
+        let verdicts = HashMap::try_from(map(&mut object, "VERDICTS")?)?;
+        let attachments = if options.interfaces.is_empty() {
+            let cgroup = options.cgroup.clone().map_or_else(attach::root_of_cgroups, Ok)?;
+            Attachments::to_cgroup(&mut object, &cgroup)?
+        } else {
+            Attachments::to_interfaces(&mut object, globs(&options.interfaces)?, options.classic)?
+        };
+        Ok(Self {
+            object,
+            attachments,
+            tells_namespaces: fields != NamespaceFields::default(),
+            packets,
+            events,
+            sleeping,
+            counters,
+            ports,
+            listeners,
+            flows: Flows::new(flow_table, verdicts, flows),
+            interfaces: Interfaces::new(),
+            sockets: Sockets::default(),
+            watched: std::collections::HashMap::new(),
+            in_vain: 0,
+            handed: 0,
+            handed_bytes: 0,
+        })
+    }
+
+    /// Whether the network namespaces of sockets are told apart: not where the kernel does not describe its types.
+    #[must_use]
+    pub const fn tells_namespaces(&self) -> bool {
+        self.tells_namespaces
+    }
+
+    /// Hands over what was seen of sockets since the last call.
+    pub fn poll_sockets(&mut self, each: &mut dyn FnMut(SocketSeen)) {
+        self.drain_events();
+        self.sockets.take().for_each(each);
+    }
+
+    /// Replaces the ports that are watched on all addresses; what was learned by [`LiveSource::watch`] stays.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn watch_ports(&mut self, ports: &[(RangeInclusive<u16>, Expected)]) -> io::Result<()> {
+        for number in 0..=u16::MAX {
+            let wanted =
+                ports.iter().filter(|(range, _)| range.contains(&number)).fold(0, |bits, (_, what)| bits | bit(*what));
+            let exact = if self.watched.contains_key(&number) { port::EXACT } else { 0 };
+            if self.ports.get(&u32::from(number), 0).is_ok_and(|bits| bits != wanted | exact) {
+                self.set_port(number, wanted | exact)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was not kept, besides packets: connections that found the table full, events and counts that were lost.
+    pub fn losses(&mut self) -> Losses {
+        let columns = self.columns();
+        Losses {
+            flows: columns[Column::TableFull as usize],
+            sockets: columns[Column::EventsLost as usize] + self.sockets.lost(),
+            counts: self.flows.forgotten(),
+            cut: columns[Column::Cut as usize],
+        }
+    }
+
+    fn columns(&self) -> [u64; distwatch_ebpf::COLUMNS] {
+        let mut sum = [0; distwatch_ebpf::COLUMNS];
+        if let Ok(each) = self.counters.get(&0, 0) {
+            for cpu in each.iter() {
+                sum.iter_mut().zip(cpu.0.0).for_each(|(sum, of)| *sum += of);
+            }
+        }
+        sum
+    }
+
+    fn drain_events(&mut self) {
+        while let Some(item) = self.events.next() {
+            let Some(told) = layout::event(&item) else { continue };
+            if told.kind == event::FLOW_CLOSED {
+                self.flows.closed(told.time, told.key);
+            } else {
+                self.sockets.handle(&told);
+            }
+        }
+    }
+
+    fn hand_over(&mut self, most: usize, take: &mut dyn FnMut(Captured<'_>)) -> usize {
+        let mut count = 0;
+        while count < most
+            && let Some(item) = self.packets.next()
+        {
+            count += 1;
+            self.handed += 1;
+            // The programs write nothing else, so there is always one.
+            let Some((record, data)) = layout::record(&item) else { continue };
+            self.handed_bytes += data.len() as u64;
+            take(Captured {
+                monotonic: record.time,
+                interface: self.interfaces.number(record.netns, record.ifindex),
+                link_type: u16::try_from(record.link).map_or(LinkType::RAW, LinkType),
+                data,
+                original_len: record.original,
+            });
+        }
+        count
+    }
+
+    /// Waits until a record may be there.
+    fn wait(&mut self, wait: Duration) -> io::Result<()> {
+        if self.in_vain < LOOKS {
+            self.in_vain += 1;
+            std::thread::sleep(wait.min(PAUSE));
+            return Ok(());
+        }
+        if self.sleeping.get(&0, 0).unwrap_or(0) == 0 {
+            self.sleeping.set(0, 1, 0).map_err(|error| io_error("the flag for being woken", error))?;
+            // What came before the flag wakes nobody: one more look.
+            return Ok(());
+        }
+        let wait = Timespec::try_from(wait.min(LONGEST_WAIT)).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
+        let rings = [self.packets.as_fd(), self.events.as_fd()];
+        let mut rings = rings.map(|ring| PollFd::from_borrowed_fd(ring, PollFlags::IN));
+        match rustix::event::poll(&mut rings, Some(&wait)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn set_port(&mut self, port: u16, bits: u32) -> io::Result<()> {
+        self.ports.set(u32::from(port), bits, 0).map_err(|error| io_error("the table of ports", error))
+    }
+
+    fn bits(&self, port: u16) -> u32 {
+        self.ports.get(&u32::from(port), 0).unwrap_or(0)
+    }
+}
+
+/// See [`EbpfSource::losses`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Connections that should have come into the kernel's table and found it full.
+    pub flows: u64,
+    /// What was to be told of sockets.
+    pub sockets: u64,
+    /// Last counts of connections that ended.
+    pub counts: u64,
+    /// Packets that are longer than what is copied at most; their beginning was handed over.
+    pub cut: u64,
+}
+
+impl LiveSource for EbpfSource {
+    fn kind(&self) -> &'static str {
+        "ebpf"
+    }
+
+    fn attachments(&self) -> Vec<String> {
+        self.attachments.lines()
+    }
+
+    fn poll(&mut self, wait: Duration, most: usize, take: &mut dyn FnMut(Captured<'_>)) -> io::Result<usize> {
+        let deadline = monotonic() + u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX / 2);
+        loop {
+            self.drain_events();
+            self.flows.reap(monotonic())?;
+            let count = self.hand_over(most, take);
+            if count > 0 {
+                self.in_vain = 0;
+                return Ok(count);
+            }
+            let left = deadline.saturating_sub(monotonic());
+            if left == 0 || most == 0 {
+                return Ok(0);
+            }
+            self.wait(Duration::from_nanos(left))?;
+        }
+    }
+
+    fn interface_name(&mut self, interface: u32) -> String {
+        self.interfaces.name(interface)
+    }
+
+    fn watch(&mut self, at: SocketAddr, what: Expected) -> io::Result<()> {
+        let bits = self.bits(at.port());
+        if at.ip().is_unspecified() {
+            return self.set_port(at.port(), bits | bit(what));
+        }
+        self.listeners
+            .insert(Plain(end(at)), 1, 0)
+            .map_err(|error| io_error("the table of addresses that are watched", error))?;
+        let watched = self.watched.entry(at.port()).or_default();
+        if !watched.contains(&at) {
+            watched.push(at);
+        }
+        self.set_port(at.port(), bits | port::EXACT)
+    }
+
+    fn unwatch(&mut self, at: SocketAddr) -> io::Result<()> {
+        let bits = self.bits(at.port());
+        if at.ip().is_unspecified() {
+            return self.set_port(at.port(), bits & port::EXACT);
+        }
+        absent_is_fine(self.listeners.remove(&Plain(end(at))))?;
+        let watched = self.watched.entry(at.port()).or_default();
+        watched.retain(|other| *other != at);
+        if watched.is_empty() {
+            self.watched.remove(&at.port());
+            return self.set_port(at.port(), bits & !port::EXACT);
+        }
+        Ok(())
+    }
+
+    fn decide(&mut self, flow: FlowEnds, verdict: Verdict) -> io::Result<()> {
+        let scopes = if is_scoped(flow) && self.tells_namespaces { self.interfaces.namespaces() } else { vec![0] };
+        self.flows.decide(flow, &scopes, verdict)
+    }
+
+    fn counts(&mut self, each: &mut dyn FnMut(FlowEnds, FlowCounts)) {
+        self.flows.counts(each);
+    }
+
+    fn refresh(&mut self) -> io::Result<()> {
+        let now = monotonic();
+        self.drain_events();
+        self.flows.reap(now)?;
+        self.flows.sweep(now)?;
+        self.attachments.refresh(&mut self.object).map_err(|error| io::Error::other(format!("{error:#}")))
+    }
+
+    fn books(&mut self) -> Books {
+        let columns = self.columns();
+        let of = |column: Column| columns[column as usize];
+        Books {
+            seen: of(Column::Seen),
+            seen_bytes: of(Column::SeenOctets),
+            handed: self.handed,
+            handed_bytes: self.handed_bytes,
+            uninteresting: of(Column::Uninteresting) + of(Column::Duplicate),
+            counted: of(Column::Counted),
+            refused: of(Column::Refused),
+            lost: vec![("ring", of(Column::RingFull))],
+        }
+    }
+}
+
+const fn bit(what: Expected) -> u32 {
+    match what {
+        Expected::Epmd => port::EPMD,
+        Expected::Distribution => port::DISTRIBUTION,
+    }
+}
+
+fn map(object: &mut Ebpf, name: &str) -> anyhow::Result<aya::maps::Map> {
+    object.take_map(name).with_context(|| format!("the object has no map {name}"))
+}
+
+fn globs(names: &[String]) -> anyhow::Result<GlobSet> {
+    let mut set = GlobSet::builder();
+    for name in names {
+        let glob =
+            GlobBuilder::new(name).build().with_context(|| format!("{name:?} is no pattern of interface names"))?;
+        set.add(glob);
+    }
+    Ok(set.build()?)
+}
+
+/// Before Linux 5.11 maps count as locked memory, of which a process may have little.
+fn unlock_memory() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let unlimited = Rlimit { current: None, maximum: None };
+    if setrlimit(Resource::Memlock, unlimited).is_err() {
+        let maximum = getrlimit(Resource::Memlock).maximum;
+        // Newer kernels do not need it, and older ones say what they lack.
+        let _ = setrlimit(Resource::Memlock, Rlimit { current: maximum, maximum });
+    }
+}
+
+/// `CLOCK_MONOTONIC`, in nanoseconds.
+fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}

@@ -1,0 +1,234 @@
+//! What becomes of a packet: whose it is, whether it was seen before, and what was decided of its connection.
+
+use aya_ebpf::programs::SkBuffContext;
+use distwatch_ebpf::{Column, End, Flow, FlowKey, LONGEST, OWNED_FOR, Owners, Record, event, port, state, verdict};
+
+use crate::books::{add, book};
+use crate::maps::{FLOWS, HANDSHAKES, LISTENERS, PORTS, VERDICTS};
+use crate::packet::{Other, Segment, flag, is_handshake};
+use crate::{copy, namespace, packet};
+
+/// Inserts only what is not there.
+const NO_EXIST: u64 = 1;
+
+/// Where a packet was shown.
+#[derive(Clone, Copy)]
+pub(crate) struct Point {
+    /// Its number; see [`Owners`].
+    pub(crate) number: u32,
+    /// See [`distwatch_ebpf::link`].
+    pub(crate) link: u32,
+    /// It is the sending socket's own: no packet has been anywhere before.
+    pub(crate) is_sender: bool,
+    /// It is a socket's and not an interface's.
+    pub(crate) is_socket: bool,
+}
+
+/// What becomes of a packet.
+enum Fate {
+    /// So many octets of it are copied.
+    Copied(u32),
+    /// It stands in this column of the books.
+    Booked(Column),
+}
+
+/// Takes one packet.
+#[inline(always)]
+pub(crate) fn take(context: &SkBuffContext, point: Point) {
+    book(Column::Seen, 1);
+    book(Column::SeenOctets, u64::from(context.len()));
+    let begin = if point.link == distwatch_ebpf::link::ETHERNET { packet::after_ethernet(context) } else { Ok(0) };
+    let segment = match begin.and_then(|at| packet::segment(context, at)) {
+        Ok(segment) => segment,
+        Err(Other::NotTcp) => return book(Column::Uninteresting, 1),
+        Err(Other::Unreadable) => return book(Column::Refused, 1),
+    };
+    let is_loopback = point.is_socket && (segment.from.is_loopback() || segment.to.is_loopback());
+    let scope = if is_loopback { network(context) } else { 0 };
+    let (key, direction) = FlowKey::new(segment.from, segment.to, scope);
+    let mut packet = Packet { context, segment, point, key, direction, now: copy::now(), tell: 0 };
+    let fate = match FLOWS.get_ptr_mut(&packet.key) {
+        // SAFETY: an entry that is taken away meanwhile may be another connection's: then a counter or an owner is wrong for
+        // one packet.
+        Some(flow) => packet.of_known(unsafe { &mut *flow }),
+        None => packet.of_unknown(),
+    };
+    match fate {
+        Fate::Booked(column) => book(column, 1),
+        Fate::Copied(limit) => packet.copy(limit),
+    }
+}
+
+struct Packet<'a> {
+    context: &'a SkBuffContext,
+    segment: Segment,
+    point: Point,
+    key: FlowKey,
+    direction: usize,
+    now: u64,
+    /// The event that is told with it; 0 is none.
+    tell: u32,
+}
+
+impl Packet<'_> {
+    /// The connection has an entry.
+    #[inline(always)]
+    fn of_known(&mut self, flow: &mut Flow) -> Fate {
+        // What resets a connection may come from no socket at all, so its sender's side may be the one that misses it.
+        let is_reset = self.segment.has(flag::RST) && flow.state & self.bit(state::RST) == 0;
+        if !self.is_first(&mut flow.owners) && !is_reset {
+            return Fate::Booked(Column::Duplicate);
+        }
+        if self.segment.has(flag::SYN) {
+            self.begin(flow);
+        }
+        if self.segment.has(flag::FIN | flag::RST) {
+            self.end(flow);
+        }
+        // SAFETY: as with the flow.
+        let Some(decided) = (unsafe { VERDICTS.get(&self.key) }) else { return Fate::Copied(LONGEST) };
+        match decided.code {
+            verdict::HEADERS => Fate::Copied(decided.octets),
+            verdict::COUNT if !self.segment.has(flag::SYN | flag::FIN | flag::RST) => self.count(flow),
+            verdict::IGNORE => Fate::Booked(Column::Uninteresting),
+            _ => Fate::Copied(LONGEST),
+        }
+    }
+
+    /// The connection has none.
+    #[inline(always)]
+    fn of_unknown(&mut self) -> Fate {
+        let is_watched = is_watched(self.segment.to) || is_watched(self.segment.from);
+        if !is_watched && !is_handshake(self.context, &self.segment) {
+            return Fate::Booked(Column::Uninteresting);
+        }
+        let owners = HANDSHAKES.get_ptr_mut(&self.key);
+        let is_first = match owners {
+            // SAFETY: as with the flow.
+            Some(owners) => self.is_first(unsafe { &mut *owners }),
+            None => true,
+        };
+        if !is_first {
+            return Fate::Booked(Column::Duplicate);
+        }
+        if self.segment.octets > 0 && self.remember(owners) {
+            return Fate::Copied(LONGEST);
+        }
+        // Only what can be shown again is remembered: a flood from outside does not get in.
+        if owners.is_none() && (self.point.is_sender || !self.point.is_socket) {
+            let mut owners = Owners::default();
+            let _ = self.is_first(&mut owners);
+            let _ = HANDSHAKES.insert(&self.key, &owners, 0);
+        }
+        Fate::Copied(LONGEST)
+    }
+
+    /// Makes the entry. Whether there is one now.
+    #[inline(always)]
+    fn remember(&mut self, owners: Option<*mut Owners>) -> bool {
+        let mut flow = Flow::default();
+        if let Some(owners) = owners {
+            // SAFETY: as with the flow.
+            flow.owners = unsafe { *owners };
+        }
+        let _ = self.is_first(&mut flow.owners);
+        match FLOWS.insert(&self.key, &flow, NO_EXIST) {
+            Ok(()) => {
+                self.tell = event::FLOW_OPENED;
+                true
+            }
+            Err(_) => {
+                book(Column::TableFull, 1);
+                false
+            }
+        }
+    }
+
+    /// A connection begins. One that begins anew with the same ports has nothing to do with what was decided of the old one.
+    #[inline(always)]
+    fn begin(&mut self, flow: &mut Flow) {
+        let is_again = flow.state & self.bit(state::SYN) != 0 && flow.initial[self.direction] == self.segment.sequence;
+        if is_again {
+            return;
+        }
+        if !self.segment.has(flag::ACK) {
+            let _ = VERDICTS.remove(&self.key);
+            flow.state = 0;
+        }
+        flow.state |= self.bit(state::SYN);
+        flow.initial[self.direction] = self.segment.sequence;
+    }
+
+    #[inline(always)]
+    fn end(&mut self, flow: &mut Flow) {
+        flow.state |= self.bit(if self.segment.has(flag::RST) { state::RST } else { state::FIN });
+        let both = state::FIN | state::FIN << 1;
+        let is_over = flow.state & (state::RST | state::RST << 1) != 0 || flow.state & both == both;
+        if is_over && flow.state & state::CLOSED == 0 {
+            flow.state |= state::CLOSED;
+            self.tell = event::FLOW_CLOSED;
+        }
+    }
+
+    /// The bit of this direction.
+    #[inline(always)]
+    const fn bit(&self, of_low: u32) -> u32 {
+        if self.direction == distwatch_ebpf::FROM_LOW { of_low } else { of_low << 1 }
+    }
+
+    /// Whether this point is the one that shows what this direction sends. The sender's own always is; otherwise it is the one
+    /// that was first, until it shows nothing while another does.
+    #[inline(always)]
+    fn is_first(&self, owners: &mut Owners) -> bool {
+        let owner = owners.point[self.direction];
+        if owner != self.point.number
+            && owner != 0
+            && !self.point.is_sender
+            && self.now.wrapping_sub(owners.seen[self.direction]) < OWNED_FOR
+        {
+            return false;
+        }
+        owners.point[self.direction] = self.point.number;
+        owners.seen[self.direction] = self.now;
+        true
+    }
+
+    #[inline(always)]
+    fn count(&mut self, flow: &mut Flow) -> Fate {
+        add(&mut flow.packets[self.direction], 1);
+        add(&mut flow.octets[self.direction], u64::from(self.segment.octets));
+        flow.last = self.now;
+        Fate::Booked(Column::Counted)
+    }
+
+    #[inline(always)]
+    fn copy(&self, limit: u32) {
+        let netns = if self.point.is_socket { network(self.context) } else { 0 };
+        // SAFETY: the field is the kernel's.
+        let ifindex = unsafe { (*self.context.skb.skb).ifindex };
+        let record = Record { time: self.now, ifindex, netns, link: self.point.link, ..Record::default() };
+        let cookie = copy::packet(self.context, record, limit);
+        if self.tell != 0 {
+            // The maker is the maker of this point's socket: the sender's, or the receiver's.
+            let local = (self.direction as u32) ^ u32::from(!self.point.is_sender);
+            copy::event(&self.key, self.tell, cookie, local, netns, self.now);
+        }
+    }
+}
+
+/// Whether something that is watched is there.
+#[inline(always)]
+pub(crate) fn is_watched(end: End) -> bool {
+    let Some(&bits) = PORTS.get(u32::from(end.port)) else { return false };
+    if bits & port::EXACT != 0 {
+        // SAFETY: the value is not read.
+        return bits != port::EXACT || unsafe { LISTENERS.get(&end) }.is_some();
+    }
+    bits != 0
+}
+
+#[inline(always)]
+fn network(context: &SkBuffContext) -> u32 {
+    // SAFETY: the field is the kernel's, and the pointer is only handed on to a helper.
+    namespace::of_socket(unsafe { (*context.skb.skb).__bindgen_anon_2.sk }.cast())
+}
