@@ -10,7 +10,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use distwatch_engine::model::Severity;
 use distwatch_engine::policy::Arguments;
 
-use crate::config::{self, ConfigErrors, Loaded};
+use crate::config::{self, BackEnd, ConfigErrors, Loaded};
 
 /// Watches Erlang distribution and EPMD, and says what breaks the guideline.
 ///
@@ -111,7 +111,7 @@ pub enum Command {
     ///
     /// Writes one JSON record a line to standard output, or readable lines where that is a terminal. SIGHUP loads the
     /// configuration anew (a bad one changes nothing), SIGTERM and SIGINT bring all findings to their last state and end it.
-    /// Needs CAP_NET_RAW.
+    /// By eBPF it needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, by libpcap CAP_NET_RAW.
     Run(RunArgs),
     /// Ask the running daemon how it is
     Status(StatusArgs),
@@ -217,12 +217,39 @@ pub struct RunArgs {
     /// Which configuration holds.
     #[command(flatten)]
     pub policy: PolicyArgs,
+    /// How packets are captured [default: what the configuration says, else auto]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub capture: Option<CaptureBy>,
+    /// By eBPF: watch the sockets of this cgroup alone
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
     /// Interfaces by name or pattern, instead of those in the configuration
     #[arg(short, long = "interface", value_name = "GLOB")]
     pub interfaces: Vec<String>,
     /// The status socket, instead of the one in the configuration
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+}
+
+/// How packets are captured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CaptureBy {
+    /// By eBPF where the kernel takes it, else by libpcap
+    Auto,
+    /// By programs in the kernel
+    Ebpf,
+    /// By libpcap
+    Pcap,
+}
+
+impl From<CaptureBy> for BackEnd {
+    fn from(by: CaptureBy) -> Self {
+        match by {
+            CaptureBy::Auto => Self::Auto,
+            CaptureBy::Ebpf => Self::Ebpf,
+            CaptureBy::Pcap => Self::Pcap,
+        }
+    }
 }
 
 /// Options of `status`.

@@ -48,16 +48,35 @@ pub struct Config {
 /// Where the daemon's packets come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {
-    /// Interfaces by name or pattern.
+    /// How packets are captured.
+    pub back_end: BackEnd,
+    /// eBPF: the cgroup whose sockets are watched; `None` is all of them.
+    pub cgroup: Option<PathBuf>,
+    /// Interfaces by name or pattern; empty is the whole host.
     pub interfaces: Vec<String>,
-    /// The kernel's buffer for one interface, in octets.
+    /// eBPF: octets of the ring between the kernel and the daemon.
+    pub ring: usize,
+    /// libpcap: the kernel's buffer for one interface, in octets.
     pub buffer: usize,
 }
 
+/// How packets are captured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BackEnd {
+    /// By eBPF where the kernel takes it, else by libpcap.
+    #[default]
+    Auto,
+    /// By programs in the kernel.
+    Ebpf,
+    /// By libpcap.
+    Pcap,
+}
+
 impl Default for Capture {
-    /// 64 MiB hold a third of a second at the highest rate that two Erlang nodes were seen to reach.
+    /// 64 MiB hold a third of a second at the highest rate that two Erlang nodes were seen to reach. The ring holds only what
+    /// is watched, and is emptied every few milliseconds.
     fn default() -> Self {
-        Self { interfaces: vec!["any".to_owned()], buffer: 64 << 20 }
+        Self { back_end: BackEnd::Auto, cgroup: None, interfaces: Vec::new(), ring: 16 << 20, buffer: 64 << 20 }
     }
 }
 

@@ -13,6 +13,7 @@
 pub mod clock;
 pub mod feed;
 pub mod monitor;
+pub mod neighbours;
 pub mod output;
 pub mod status;
 
@@ -47,6 +48,8 @@ pub struct Run {
     pub socket: PathBuf,
     /// The name of this host in records.
     pub host: String,
+    /// Whether sockets of all network namespaces should be seen, and not only of the daemon's own.
+    pub sees_all_namespaces: bool,
 }
 
 /// Captures until a signal says to stop, or the back end fails.
@@ -79,8 +82,17 @@ async fn supervise(
         stats_interval: run.config.daemon.stats_interval,
         policy: run.config.policy.clone(),
         commands: to_monitor,
+        sees_all_namespaces: run.sees_all_namespaces,
     };
-    let monitor = Monitor::new(parts).context("telling the capture what to watch")?;
+    let mut monitor = Monitor::new(parts).context("telling the capture what to watch")?;
+    let mut inventory = neighbours::inventory(&run.config.policy.epmd_ports);
+    match neighbours::look(&mut inventory) {
+        Ok(snapshot) => monitor.handle_host(&snapshot),
+        Err(error) => {
+            tracing::warn!(%error, "the sockets of this host cannot be read; nodes are found by their traffic")
+        }
+    }
+    let looking = neighbours::start(inventory, commands.clone()).context("starting to look at the host")?;
     let (ended, mut end) = oneshot::channel();
     let thread = std::thread::Builder::new().name("capture".into()).spawn(move || {
         let _ = ended.send(monitor.run());
@@ -106,6 +118,7 @@ async fn supervise(
             }
         }
     };
+    drop(looking);
     // It has sent its last words and does nothing more.
     let _ = thread.join();
     drop(socket);

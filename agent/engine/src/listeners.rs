@@ -1,7 +1,7 @@
 //! Where EPMD and distribution listen: what the policy says, and what the traffic teaches.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::event::Expected;
 use crate::policy::{Policy, Ports};
@@ -42,7 +42,9 @@ impl Listeners {
     /// What listens there, as far as known. What the traffic showed counts more than a configured range.
     #[must_use]
     pub fn expected(&self, at: SocketAddr) -> Option<Expected> {
-        if let Some(&learned) = self.learned.get(&at) {
+        let anywhere = if at.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+        let learned = self.learned.get(&at).or_else(|| self.learned.get(&SocketAddr::new(anywhere, at.port())));
+        if let Some(&learned) = learned {
             return Some(learned);
         }
         if self.epmd.contains(at.port()) {
@@ -51,7 +53,8 @@ impl Listeners {
         self.distribution.contains(at.port()).then_some(Expected::Distribution)
     }
 
-    /// Something was seen to listen there. Returns whether that is new.
+    /// Something was seen to listen there; an unspecified address is every address of which nothing else is known. Returns
+    /// whether that is new.
     pub fn learn(&mut self, at: SocketAddr, what: Expected) -> bool {
         if at.port() == 0 || self.expected(at) == Some(what) {
             return false;
@@ -102,6 +105,16 @@ mod tests {
         assert!(listeners.learn(at("10.0.0.1:9100"), Expected::Epmd));
         assert_eq!(listeners.expected(at("10.0.0.1:9100")), Some(Expected::Epmd));
         assert_eq!(listeners.expected(at("10.0.0.2:9100")), Some(Expected::Distribution));
+    }
+
+    #[test]
+    fn an_unspecified_address_is_every_address_of_its_family() {
+        let mut listeners = Listeners::new(&Policy::default());
+        listeners.learn(at("0.0.0.0:41000"), Expected::Distribution);
+        assert_eq!(listeners.expected(at("10.0.0.1:41000")), Some(Expected::Distribution));
+        assert_eq!(listeners.expected(at("[::1]:41000")), None);
+        listeners.learn(at("[::]:41000"), Expected::Distribution);
+        assert_eq!(listeners.expected(at("[::1]:41000")), Some(Expected::Distribution));
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! `distwatch run`: the daemon.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
+use distwatch_engine::event::Expected;
+use distwatch_engine::policy::Policy;
 
 use crate::cli::RunArgs;
 use crate::cmd::{Exit, Explain as _};
-use crate::config;
+use crate::config::{self, BackEnd, Capture};
 use crate::daemon::{self, Run};
+use crate::source::ebpf::{self, EbpfSource};
 use crate::source::live::LiveSource;
 
 /// Runs the command.
@@ -16,32 +19,77 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     let loaded = args.policy.load()?;
     let config = loaded.config;
     let mut capture = config.capture.clone();
+    if let Some(by) = args.capture {
+        capture.back_end = by.into();
+    }
+    if args.cgroup.is_some() {
+        capture.cgroup.clone_from(&args.cgroup);
+    }
     if !args.interfaces.is_empty() {
         capture.interfaces.clone_from(&args.interfaces);
     }
-    let source = open(&capture).or_exit(Exit::NoCapture)?;
+    let source = open(&capture, &config.policy).or_exit(Exit::NoCapture)?;
     for attachment in source.attachments() {
         tracing::info!(back_end = source.kind(), "{attachment}");
     }
     let host = config.daemon.host.clone().unwrap_or_else(host_name);
     let socket = args.socket.clone().unwrap_or_else(|| config.daemon.socket.clone());
-    let run = Run { config, file: loaded.file, socket, host };
+    let sees_all_namespaces = source.kind() == "ebpf" && capture.cgroup.is_none() && capture.interfaces.is_empty();
+    let run = Run { config, file: loaded.file, socket, host, sees_all_namespaces };
     daemon::run(run, source, |file| config::load(Some(file)).map(|loaded| loaded.config)).or_exit(Exit::NoCapture)
 }
 
+/// Opens the back end that is asked for; by itself eBPF, and libpcap where the kernel does not take that.
+fn open(capture: &Capture, policy: &Policy) -> Result<Box<dyn LiveSource>> {
+    match capture.back_end {
+        BackEnd::Ebpf => {
+            open_ebpf(capture, policy).hint("`--capture pcap` captures by libpcap, and needs only CAP_NET_RAW")
+        }
+        BackEnd::Pcap => open_pcap(capture),
+        BackEnd::Auto => {
+            let error = match open_ebpf(capture, policy) {
+                Ok(source) => return Ok(source),
+                Err(error) => error,
+            };
+            tracing::warn!("capturing by libpcap, since eBPF is not to be had: {error:#}");
+            open_pcap(capture).with_context(|| format!("by eBPF: {error:#}; by libpcap"))
+        }
+    }
+}
+
+fn open_ebpf(capture: &Capture, policy: &Policy) -> Result<Box<dyn LiveSource>> {
+    let ranges = |ports: &distwatch_engine::policy::Ports, what: Expected| {
+        ports.0.iter().map(|&(first, last)| (first..=last, what)).collect::<Vec<_>>()
+    };
+    let mut ports = ranges(&policy.epmd_ports, Expected::Epmd);
+    ports.extend(ranges(&policy.distribution_ports, Expected::Distribution));
+    let options = ebpf::Options {
+        cgroup: capture.cgroup.clone(),
+        interfaces: capture.interfaces.clone(),
+        ports,
+        ring: u32::try_from(capture.ring).context("the ring is too large")?,
+        ..ebpf::Options::default()
+    };
+    Ok(Box::new(EbpfSource::open(&options).context("capturing by eBPF")?))
+}
+
 #[cfg(feature = "pcap")]
-fn open(capture: &config::Capture) -> Result<Box<dyn LiveSource>> {
+fn open_pcap(capture: &Capture) -> Result<Box<dyn LiveSource>> {
     use crate::source::pcap_live::{Options, PcapLive};
 
-    let options = Options { interfaces: capture.interfaces.clone(), buffer_size: capture.buffer, ..Options::default() };
-    let source = PcapLive::open(options).context("opening the interfaces")?;
-    Ok(Box::new(source))
+    if capture.cgroup.is_some() {
+        return Err(anyhow!("libpcap cannot tell cgroups apart")).hint("leave --cgroup out, or capture by eBPF");
+    }
+    let mut options = Options { buffer_size: capture.buffer, ..Options::default() };
+    if !capture.interfaces.is_empty() {
+        options.interfaces.clone_from(&capture.interfaces);
+    }
+    Ok(Box::new(PcapLive::open(options).context("capturing by libpcap")?))
 }
 
 #[cfg(not(feature = "pcap"))]
-fn open(_: &config::Capture) -> Result<Box<dyn LiveSource>> {
-    Err(anyhow::anyhow!("this build cannot capture: it was made without the feature `pcap`"))
-        .context("opening the interfaces")
+fn open_pcap(_: &Capture) -> Result<Box<dyn LiveSource>> {
+    Err(anyhow!("this build has no libpcap: it was made without the feature `pcap`"))
         .hint("build it with libpcap (Debian: libpcap-dev) and the default features")
 }
 

@@ -1,6 +1,6 @@
 //! The capture thread: a back end, the analysis, and what goes between them, each packet to its end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -9,15 +9,17 @@ use std::time::Duration;
 use distwatch_engine::analysis::{Analysis, Listener};
 use distwatch_engine::event::{Event, EventBody, Expected};
 use distwatch_engine::flow::Wanted;
-use distwatch_engine::model::{Alert, Weird};
+use distwatch_engine::model::{Alert, End as LinkEnd, Weird};
 use distwatch_engine::packet::{InterfaceId, LinkType, Packet, PacketRef};
 use distwatch_engine::policy::{Policy, Ports};
 use distwatch_engine::time::Timestamp;
 
 use super::clock::Clock;
 use super::feed::Writer;
+use super::neighbours::{Blind, Unseen};
 use super::output::Output;
 use super::status::{self, Status};
+use crate::host::Snapshot;
 use crate::source::live::{Captured, FlowCounts, FlowEnds, LiveSource, Verdict};
 
 /// Packets that are taken before decisions are handed on and commands are looked at.
@@ -35,6 +37,8 @@ pub enum Command {
     Status(tokio::sync::oneshot::Sender<Status>),
     /// Another policy from now on.
     Policy(Box<Policy>),
+    /// What the host's own sockets are now.
+    Host(Box<Snapshot>),
     /// Bring everything to its end.
     Stop,
 }
@@ -64,6 +68,8 @@ pub struct Parts {
     pub stats_interval: Duration,
     /// Commands from the rest of the daemon.
     pub commands: Receiver<Command>,
+    /// Whether sockets of all network namespaces should be seen, and not only of the daemon's own.
+    pub sees_all_namespaces: bool,
 }
 
 /// The capture thread's own state.
@@ -87,6 +93,8 @@ pub struct Monitor {
     stats_due: Timestamp,
     started: Timestamp,
     reloads: u64,
+    unseen: Unseen,
+    sees_all_namespaces: bool,
 }
 
 /// A packet that came before its interface had a name.
@@ -104,7 +112,7 @@ impl Monitor {
     /// # Errors
     /// It cannot take that much.
     pub fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { source, policy, output, writer, clock, stats_interval, commands } = parts;
+        let Parts { source, policy, output, writer, clock, stats_interval, commands, sees_all_namespaces } = parts;
         let mut analysis = Analysis::new(&policy);
         analysis.engine.go_live();
         let now = clock.now();
@@ -126,6 +134,8 @@ impl Monitor {
             stats_due: now.plus(stats_interval),
             started: now,
             reloads: 0,
+            unseen: Unseen::default(),
+            sees_all_namespaces,
         };
         monitor.watch_policy(&policy)?;
         Ok(monitor)
@@ -143,6 +153,10 @@ impl Monitor {
                 }
                 Ok(Command::Policy(policy)) => {
                     self.set_policy(&policy);
+                    continue;
+                }
+                Ok(Command::Host(snapshot)) => {
+                    self.handle_host(&snapshot);
                     continue;
                 }
                 Err(TryRecvError::Empty) => {}
@@ -281,6 +295,32 @@ impl Monitor {
             let time = if counts.last == 0 { clock.now() } else { clock.time_of(counts.last) };
             analysis.engine.handle_counts(time, flow.initiator, flow.acceptor, [grown(0), grown(1)]);
         });
+    }
+
+    /// Takes in what the host's own sockets are: where nodes listen is watched, and what should be seen and is not is said.
+    pub fn handle_host(&mut self, snapshot: &Snapshot) {
+        for listener in &snapshot.listeners {
+            if let Some(expected) = listener.role.expected() {
+                self.analysis.engine.add_listener(listener.at, expected);
+            }
+        }
+        self.hand_on_decisions();
+        let seen: HashSet<(SocketAddr, SocketAddr)> = self
+            .analysis
+            .cluster
+            .links()
+            .filter(|link| link.closed.is_none())
+            .map(|link| {
+                let end = |end: &LinkEnd| SocketAddr::new(end.ip, end.port);
+                (end(&link.initiator), end(&link.acceptor))
+            })
+            .collect();
+        let (all, own) = (self.sees_all_namespaces, snapshot.own_namespace);
+        let connections = snapshot.connections.iter().filter(|one| all || one.namespace == own);
+        let blind = self.unseen.look(connections, |from, to| seen.contains(&(from, to)) || seen.contains(&(to, from)));
+        if let Some(Blind { sockets, example }) = blind {
+            self.say(self.clock.now(), EventBody::Unseen { sockets, example });
+        }
     }
 
     fn say(&mut self, time: Timestamp, body: EventBody) {

@@ -7,7 +7,7 @@ use super::*;
 use crate::event::LinkChange;
 
 /// Every rule that traffic, or the loss of it, can raise. An id is never renamed.
-const WIRE_RULES: [&str; 39] = [
+const WIRE_RULES: [&str; 40] = [
     "cleartext-distribution",
     "cleartext-attempt",
     "tls-downgrade",

@@ -117,6 +117,7 @@ impl Bench {
             clock: Clock::at(0, 0),
             stats_interval: Duration::from_secs(60),
             commands,
+            sees_all_namespaces: false,
         });
         Self { monitor: monitor.unwrap(), told, written, _commands: sender }
     }

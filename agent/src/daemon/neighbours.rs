@@ -1,0 +1,169 @@
+//! What the host itself tells: where its nodes listen, and which distribution sockets nothing was captured of.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
+
+use distwatch_engine::policy::Ports;
+
+use super::monitor::Command;
+use crate::host::{Connection, Inventory, Options, Role, Snapshot, epmd};
+
+/// Between two looks at the host: some milliseconds of work each. A node that begins meanwhile is found by its registration.
+const BETWEEN: Duration = Duration::from_secs(10);
+
+/// How long an EPMD of this host may take to answer.
+const EPMD_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Looks in a row at which nothing was captured of a socket before it counts as unseen: longer than the 15 s after which two
+/// nodes of the default `net_ticktime` tick, and than the 75 s at which they give each other up.
+const UNSEEN_AFTER: u32 = 9;
+
+/// Looks at the host until nobody listens any more; it ends when the sender that is returned is dropped.
+///
+/// # Errors
+/// No thread can be started.
+pub fn start(mut inventory: Inventory, commands: Sender<Command>) -> io::Result<Sender<()>> {
+    let (stop, stopped): (_, Receiver<()>) = channel();
+    std::thread::Builder::new().name("host".into()).spawn(move || {
+        while stopped.recv_timeout(BETWEEN) == Err(RecvTimeoutError::Timeout) {
+            match look(&mut inventory) {
+                Ok(snapshot) => {
+                    if commands.send(Command::Host(Box::new(snapshot))).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "the sockets of this host cannot be read"),
+            }
+        }
+    })?;
+    Ok(stop)
+}
+
+/// An inventory of this host.
+#[must_use]
+pub fn inventory(epmd_ports: &Ports) -> Inventory {
+    Inventory::new(Options { epmd_ports: epmd_ports.clone(), ..Options::default() })
+}
+
+/// Looks once. EPMD is asked on loopback, where it always listens, and only where the inventory found one.
+///
+/// # Errors
+/// Neither `/proc` nor netlink tells anything.
+pub fn look(inventory: &mut Inventory) -> io::Result<Snapshot> {
+    let snapshot = inventory.scan()?;
+    let own = |namespace: Option<u64>| namespace == snapshot.own_namespace;
+    let mappers = snapshot.listeners.iter().filter(|listener| listener.role == Role::Epmd && own(listener.namespace));
+    let mut names = Vec::new();
+    for listener in mappers {
+        let mut at = listener.at;
+        if at.ip().is_unspecified() {
+            let loopback = if at.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+            at = SocketAddr::new(loopback, at.port());
+        }
+        match epmd::names(at, EPMD_PATIENCE) {
+            Ok(found) => names.extend(found),
+            Err(error) => tracing::debug!(%error, %at, "the port mapper was not heard"),
+        }
+    }
+    if names.is_empty() {
+        return Ok(snapshot);
+    }
+    inventory.learn_registered(names);
+    inventory.scan()
+}
+
+/// Distribution sockets of this host that nothing was captured of, look by look.
+#[derive(Debug, Default)]
+pub struct Unseen {
+    /// In how many looks in a row each was unseen.
+    looks: HashMap<(SocketAddr, SocketAddr), u32>,
+    /// Whether some were unseen for long at the last look.
+    raised: bool,
+}
+
+/// What there is to say of sockets that nothing is captured of.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Blind {
+    /// How many.
+    pub sockets: u64,
+    /// One of them.
+    pub example: String,
+}
+
+impl Unseen {
+    /// Takes a look. `is_seen` is asked for each distribution connection of this host, initiator first. Says something when
+    /// sockets are unseen for long, and once when none is any more.
+    pub fn look<'a>(
+        &mut self,
+        connections: impl Iterator<Item = &'a Connection>,
+        mut is_seen: impl FnMut(SocketAddr, SocketAddr) -> bool,
+    ) -> Option<Blind> {
+        let mut looks = HashMap::new();
+        for connection in connections.filter(|connection| connection.role == Some(Role::Distribution)) {
+            let (local, remote) = (canonical(connection.local), canonical(connection.remote));
+            let ends = if connection.accepted { (remote, local) } else { (local, remote) };
+            if !is_seen(ends.0, ends.1) {
+                let before = self.looks.get(&ends).copied().unwrap_or(0);
+                looks.insert(ends, before + 1);
+            }
+        }
+        self.looks = looks;
+        let mut unseen: Vec<_> =
+            self.looks.iter().filter(|(_, looks)| **looks >= UNSEEN_AFTER).map(|(ends, _)| *ends).collect();
+        unseen.sort();
+        let example = unseen.first().map_or_else(String::new, |(from, to)| format!("{from} -> {to}"));
+        let was_raised = std::mem::replace(&mut self.raised, !unseen.is_empty());
+        (was_raised || self.raised).then_some(Blind { sockets: unseen.len() as u64, example })
+    }
+}
+
+/// IPv4 as IPv4: a socket of both families has it mapped, the wire never.
+fn canonical(at: SocketAddr) -> SocketAddr {
+    SocketAddr::new(at.ip().to_canonical(), at.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection(role: Role) -> Connection {
+        Connection {
+            local: "[::ffff:10.0.0.2]:9100".parse().unwrap(),
+            remote: "[::ffff:10.0.0.1]:40000".parse().unwrap(),
+            role: Some(role),
+            accepted: true,
+            process: None,
+            namespace: None,
+            cookie: 0,
+        }
+    }
+
+    #[test]
+    fn a_socket_is_unseen_when_nothing_was_captured_of_it_for_longer_than_nodes_are_silent() {
+        let (mut unseen, link) = (Unseen::default(), connection(Role::Distribution));
+        for _ in 1..UNSEEN_AFTER {
+            assert_eq!(unseen.look([&link].into_iter(), |_, _| false), None);
+        }
+        let example = "10.0.0.1:40000 -> 10.0.0.2:9100".to_owned();
+        assert_eq!(unseen.look([&link].into_iter(), |_, _| false), Some(Blind { sockets: 1, example }));
+        let none = Some(Blind { sockets: 0, example: String::new() });
+        assert_eq!(unseen.look([&link].into_iter(), |from, _| from.port() == 40000), none, "it is seen again");
+        assert_eq!(unseen.look([&link].into_iter(), |_, _| true), None);
+    }
+
+    #[test]
+    fn what_is_not_distribution_or_ends_in_time_is_no_matter() {
+        let (mut unseen, other, link) =
+            (Unseen::default(), connection(Role::Candidate), connection(Role::Distribution));
+        for _ in 0..2 * UNSEEN_AFTER {
+            assert_eq!(unseen.look([&other].into_iter(), |_, _| false), None);
+        }
+        for round in 0..3 * UNSEEN_AFTER {
+            let ended = round % UNSEEN_AFTER == UNSEEN_AFTER - 1;
+            assert_eq!(unseen.look([&link].into_iter().filter(|_| !ended), |_, _| false), None);
+        }
+    }
+}
