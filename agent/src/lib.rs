@@ -9,6 +9,7 @@ pub mod host;
 pub mod logging;
 pub mod near;
 pub mod pipeline;
+pub mod privilege;
 pub mod record;
 pub mod report;
 pub mod source;

@@ -71,6 +71,12 @@ const FENCES: &[Fence] = &[
         reason: "one external crate, one room: the kernel's programs are in ebpf",
     },
     Fence {
+        words: &["landlock::{", "seccompiler"],
+        within: "agent/",
+        allowed: &["agent/src/privilege"],
+        reason: "one external crate, one room: what this process may do is decided in privilege",
+    },
+    Fence {
         words: &["clap"],
         within: "",
         allowed: &["agent/src/cli", "xtask/"],

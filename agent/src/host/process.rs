@@ -115,11 +115,15 @@ pub(super) fn sockets(proc: &Path, pid: u32, most: &mut usize, mut each: impl Fn
             return Ok(false);
         };
         *most = left;
-        let Some(inode) = entry
-            .and_then(|entry| fs::read_link(entry.path()))
-            .ok()
-            .and_then(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
-        else {
+        let link = match fs::read_link(entry?.path()) {
+            Ok(link) => link,
+            // The folder of a process of the same user can be listed, and what is in it not be read, within a sandbox.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+            // It was closed meanwhile.
+            Err(_) => continue,
+        };
+        let inode = link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+        let Some(inode) = inode else {
             continue;
         };
         each(inode);

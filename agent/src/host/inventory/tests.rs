@@ -139,8 +139,11 @@ fn a_port_range_on_the_command_line_tells_distribution_from_other_servers() {
     let eval = "{ok, _} = gen_tcp:listen(8080, []), timer:sleep(infinity).";
     let range = ["-kernel", "inet_dist_listen_min", "9100", "inet_dist_listen_max", "9105"];
     let _node = node(&space, &[&["-sname", "shop", "-eval", eval][..], &range].concat());
-    let found =
-        space.run(|| wait(&mut inventory, |snapshot| snapshot.listeners.iter().any(|one| one.at.port() == 8080)));
+    let both = |snapshot: &Snapshot| {
+        [Role::Distribution, Role::Candidate].iter().map(|&role| listeners(snapshot, role).len()).sum::<usize>() == 2
+    };
+    let found = space.run(|| wait(&mut inventory, both));
+    assert_eq!(listeners(&found, Role::Candidate)[0].at.port(), 8080);
     let distribution = listeners(&found, Role::Distribution)[0];
     assert_eq!((distribution.at.port(), distribution.why), (9100, Why::CommandLine));
     let host = rustix::system::uname().nodename().to_string_lossy().split('.').next().unwrap().to_owned();
