@@ -111,6 +111,7 @@ pub enum Command {
     ///
     /// Writes one JSON record a line to standard output, or readable lines where that is a terminal. SIGHUP loads the
     /// configuration anew (a bad one changes nothing), SIGTERM and SIGINT bring all findings to their last state and end it.
+    /// Once everything is open, what is not needed any more is given up: capabilities, files (Landlock), system calls (seccomp).
     /// By eBPF it needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, by libpcap CAP_NET_RAW.
     Run(RunArgs),
     /// Ask the running daemon how it is
@@ -229,6 +230,12 @@ pub struct RunArgs {
     /// The status socket, instead of the one in the configuration
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// Keep all privileges once everything is open
+    #[arg(long)]
+    pub no_sandbox: bool,
+    /// Do not start where a part of the sandbox cannot be had
+    #[arg(long, conflicts_with = "no_sandbox")]
+    pub sandbox_strict: bool,
 }
 
 /// How packets are captured.

@@ -33,6 +33,7 @@ use self::output::Output;
 use self::status::Socket;
 use crate::cmd::Exit;
 use crate::config::{Config, ConfigErrors};
+use crate::privilege::Sandbox;
 use crate::source::live::LiveSource;
 
 /// How long what was written last may take to go out.
@@ -50,6 +51,8 @@ pub struct Run {
     pub host: String,
     /// Whether sockets of all network namespaces should be seen, and not only of the daemon's own.
     pub sees_all_namespaces: bool,
+    /// What is given up once everything is open.
+    pub sandbox: Sandbox,
 }
 
 /// Captures until a signal says to stop, or the back end fails.
@@ -72,6 +75,14 @@ async fn supervise(
 ) -> anyhow::Result<Exit> {
     let mut signals = Signals::listen().context("listening to signals")?;
     let socket = Socket::listen(&run.socket).await.with_context(|| format!("listening at {}", run.socket.display()))?;
+    // Landlock closes what tells whose a socket is, so this is found out before.
+    let mut inventory = neighbours::inventory(&run.config.policy.epmd_ports);
+    let snapshot = neighbours::look(&mut inventory);
+    // Before any thread is started: what it takes away, it takes from this thread and those that come of it.
+    let sandbox = run.sandbox.apply().context("entering the sandbox")?;
+    for gap in sandbox.gaps() {
+        tracing::warn!("the sandbox is not complete: {gap}");
+    }
     let (commands, to_monitor) = channel();
     let form = if io::stdout().is_terminal() { Form::Lines } else { Form::Ndjson };
     let parts = Parts {
@@ -83,13 +94,13 @@ async fn supervise(
         policy: run.config.policy.clone(),
         commands: to_monitor,
         sees_all_namespaces: run.sees_all_namespaces,
+        sandbox,
     };
     let mut monitor = Monitor::new(parts).context("telling the capture what to watch")?;
-    let mut inventory = neighbours::inventory(&run.config.policy.epmd_ports);
-    match neighbours::look(&mut inventory) {
-        Ok(snapshot) => monitor.handle_host(&snapshot),
+    match &snapshot {
+        Ok(snapshot) => monitor.handle_host(snapshot),
         Err(error) => {
-            tracing::warn!(%error, "the sockets of this host cannot be read; nodes are found by their traffic")
+            tracing::warn!(%error, "the sockets of this host cannot be read; nodes are found by their traffic");
         }
     }
     let looking = neighbours::start(inventory, commands.clone()).context("starting to look at the host")?;

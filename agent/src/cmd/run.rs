@@ -1,13 +1,16 @@
 //! `distwatch run`: the daemon.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context as _, Result, anyhow};
 use distwatch_engine::event::Expected;
 use distwatch_engine::policy::Policy;
 
 use crate::cli::RunArgs;
 use crate::cmd::{Exit, Explain as _};
-use crate::config::{self, BackEnd, Capture};
+use crate::config::{self, BackEnd, Capture, Config};
 use crate::daemon::{self, Run};
+use crate::privilege::{self, Needs, Sandbox};
 use crate::source::ebpf::{self, EbpfSource};
 use crate::source::live::LiveSource;
 
@@ -35,8 +38,35 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     let host = config.daemon.host.clone().unwrap_or_else(host_name);
     let socket = args.socket.clone().unwrap_or_else(|| config.daemon.socket.clone());
     let sees_all_namespaces = source.kind() == "ebpf" && capture.cgroup.is_none() && capture.interfaces.is_empty();
-    let run = Run { config, file: loaded.file, socket, host, sees_all_namespaces };
+    let sandbox = sandbox(args, &capture, source.kind(), &config, loaded.file.as_deref(), &socket);
+    let run = Run { config, file: loaded.file, socket, host, sees_all_namespaces, sandbox };
     daemon::run(run, source, |file| config::load(Some(file)).map(|loaded| loaded.config)).or_exit(Exit::NoCapture)
+}
+
+/// What is still needed once everything is open.
+fn sandbox(
+    args: &RunArgs,
+    capture: &Capture,
+    kind: &str,
+    config: &Config,
+    file: Option<&Path>,
+    socket: &Path,
+) -> Sandbox {
+    let back_end = if kind == "ebpf" { privilege::BackEnd::Ebpf } else { privilege::BackEnd::Pcap };
+    // A file that is replaced is another one, so it is its folder that is named.
+    let folder = |path: &Path| match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    Sandbox {
+        off: args.no_sandbox,
+        strict: args.sandbox_strict,
+        needs: Needs { back_end, follows_interfaces: !capture.interfaces.is_empty(), attribution: true },
+        read: file.into_iter().chain(config.words_file.as_deref()).map(folder).collect(),
+        write: vec![folder(socket)],
+        connect: Vec::new(),
+        bind: Vec::new(),
+    }
 }
 
 /// Opens the back end that is asked for; by itself eBPF, and libpcap where the kernel does not take that.

@@ -59,6 +59,10 @@ fn lines(status: &Value) -> Vec<String> {
         Some(value) => value.to_string(),
         None => "?".to_owned(),
     };
+    let layer = |pointer: &str| match status.pointer(&format!("{pointer}/reason")) {
+        Some(Value::String(reason)) => format!("{} ({})", text(&format!("{pointer}/state")), safe(reason)),
+        _ => text(&format!("{pointer}/state")),
+    };
     let counts = |pointer: &str| -> String {
         let counts = status.pointer(pointer).and_then(Value::as_object);
         let list: Vec<String> =
@@ -84,6 +88,12 @@ fn lines(status: &Value) -> Vec<String> {
         ),
         format!("lost:      {}", counts("/capture/lost")),
         format!("records:   {} written, {} dropped", text("/output/written"), text("/output/dropped")),
+        format!(
+            "sandbox:   capabilities {}, Landlock {}, seccomp {}",
+            layer("/sandbox/dropped"),
+            layer("/sandbox/landlock"),
+            layer("/sandbox/seccomp")
+        ),
         format!("nodes:     {}", text("/cluster/nodes")),
         format!("links:     {}", counts("/cluster/links")),
         format!("findings:  {}", counts("/cluster/findings")),
@@ -105,11 +115,14 @@ mod tests {
             "capture": { "back_end": "pcap", "attachments": ["eth\u{1b}[0m"], "seen": 10, "handed": 7,
                 "counted": 0, "uninteresting": 0, "refused": 0, "lost": { "kernel": 3 } },
             "output": { "written": 2, "dropped": 0 },
+            "sandbox": { "dropped": { "state": "full" }, "landlock": { "state": "off", "reason": "no kernel" },
+                "seccomp": { "state": "full" } },
             "cluster": { "nodes": 2, "links": { "tls": 1 }, "findings": {} },
             "stats": { "limits_reached": {} },
         });
         let text = lines(&status).join("\n");
         assert!(text.contains("lost:      3 kernel") && text.contains("links:     1 tls"), "{text}");
+        assert!(text.contains("capabilities full, Landlock off (no kernel), seccomp full"), "{text}");
         assert!(text.contains("findings:  none") && !text.contains('\u{1b}') && !text.contains('?'), "{text}");
     }
 }

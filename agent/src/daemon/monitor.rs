@@ -20,6 +20,7 @@ use super::neighbours::{Blind, Unseen};
 use super::output::Output;
 use super::status::{self, Status};
 use crate::host::Snapshot;
+use crate::privilege::Applied;
 use crate::source::live::{Captured, FlowCounts, FlowEnds, LiveSource, Verdict};
 
 /// Packets that are taken before decisions are handed on and commands are looked at.
@@ -70,6 +71,8 @@ pub struct Parts {
     pub commands: Receiver<Command>,
     /// Whether sockets of all network namespaces should be seen, and not only of the daemon's own.
     pub sees_all_namespaces: bool,
+    /// What was given up.
+    pub sandbox: Applied,
 }
 
 /// The capture thread's own state.
@@ -95,6 +98,7 @@ pub struct Monitor {
     reloads: u64,
     unseen: Unseen,
     sees_all_namespaces: bool,
+    sandbox: Applied,
 }
 
 /// A packet that came before its interface had a name.
@@ -112,7 +116,8 @@ impl Monitor {
     /// # Errors
     /// It cannot take that much.
     pub fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { source, policy, output, writer, clock, stats_interval, commands, sees_all_namespaces } = parts;
+        let Parts { source, policy, output, writer, clock, stats_interval, commands, sees_all_namespaces, sandbox } =
+            parts;
         let mut analysis = Analysis::new(&policy);
         analysis.engine.go_live();
         let now = clock.now();
@@ -136,6 +141,7 @@ impl Monitor {
             reloads: 0,
             unseen: Unseen::default(),
             sees_all_namespaces,
+            sandbox,
         };
         monitor.watch_policy(&policy)?;
         Ok(monitor)
@@ -374,6 +380,7 @@ impl Monitor {
             uptime_seconds: now.since(self.started).as_secs(),
             clock_step_seconds: self.clock.step() / 1_000_000_000,
             reloads: self.reloads,
+            sandbox: self.sandbox.clone(),
             capture: status::Capture::new(self.source.kind(), self.source.attachments(), &books),
             output: status::Records { written: self.output.written(), dropped: self.output.dropped() },
             cluster: status::Cluster::of(&self.analysis),

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::monitor::Command;
+use crate::privilege::Applied;
 use crate::source::live::Books;
 
 /// How long an asker may take to read, and the capture thread to answer.
@@ -42,6 +43,8 @@ pub struct Status {
     pub clock_step_seconds: i64,
     /// Policies that were loaded since the start.
     pub reloads: u64,
+    /// What the daemon gave up once everything was open.
+    pub sandbox: Applied,
     /// Where packets come from, and what became of them.
     pub capture: Capture,
     /// Records to standard output.

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::daemon::feed::Form;
+use crate::privilege::Sandbox;
 use crate::source::live::Books;
 use crate::source::pcap_file::CaptureFile;
 
@@ -118,6 +119,7 @@ impl Bench {
             stats_interval: Duration::from_secs(60),
             commands,
             sees_all_namespaces: false,
+            sandbox: Sandbox { off: true, ..Sandbox::default() }.apply().unwrap(),
         });
         Self { monitor: monitor.unwrap(), told, written, _commands: sender }
     }
