@@ -451,10 +451,12 @@ impl<C> FlowTable<C> {
         let Some(entry) = self.entries.get_mut(index) else { return false };
         let State::Open(opened) = &entry.state else { return false };
         let (connection, conversation) = (&opened.connection, opened.connection.conversation());
+        let holding = connection.is_holding();
         let settled = entry.class == Class::Link
-            && entry.holes.is_none()
+            && entry.holes == holding.then_some(Holes::OfLinks)
             && !connection.is_weighed()
             && (opened.armed.is_some() || opened.wanted_due.is_none())
+            && (!holding || is_armed_by(opened.armed, connection.hole_due(&self.limits)))
             && conversation.poll_timeout() == opened.wanted
             && conversation.interest() == Interest::Everything
             && conversation.value() == Value::Link;
@@ -605,6 +607,11 @@ impl<C> FlowTable<C> {
             found.remove();
         }
     }
+}
+
+/// Whether a time-out comes no later than it must.
+fn is_armed_by(armed: Option<Timestamp>, due: Option<Timestamp>) -> bool {
+    due.is_none_or(|due| armed.is_some_and(|armed| armed <= due))
 }
 
 /// Whether a segment of no known connection begins one: it opens, or carries data. A lone acknowledgement, FIN or
