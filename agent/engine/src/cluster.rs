@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
+use foldhash::fast::RandomState;
 use indexmap::{Equivalent, IndexMap};
 
 use crate::event::{Event, EventBody};
@@ -27,20 +28,23 @@ const PER_NODE: usize = 64;
 /// Part of a full table that makes room at once, so that the search for it is paid once for many entries.
 const ROOM: usize = 8;
 
+/// In the order of insertion; the hash is seeded at random, so that nobody can choose keys that collide.
+type Table<K, V> = IndexMap<K, V, RandomState>;
+
 /// Everything that events have said.
 #[derive(Debug)]
 pub struct Cluster {
     entries: usize,
-    links: IndexMap<String, Link>,
-    nodes: IndexMap<String, Node>,
+    links: Table<String, Link>,
+    nodes: Table<String, Node>,
     epmd: Vec<EpmdExchange>,
-    activity: IndexMap<ActivityKey, Activity>,
+    activity: Table<ActivityKey, Activity>,
     /// What EPMD said: the node name (without host) behind an address and port.
-    registered: IndexMap<(IpAddr, u16), String>,
+    registered: Table<(IpAddr, u16), String>,
     /// The host part that names of nodes at an address have.
-    hosts: IndexMap<IpAddr, String>,
+    hosts: Table<IpAddr, String>,
     /// Full names of nodes that were reached at an address and port.
-    owners: IndexMap<(IpAddr, u16), String>,
+    owners: Table<(IpAddr, u16), String>,
     limits_reached: BTreeMap<&'static str, u64>,
 }
 
@@ -56,13 +60,13 @@ impl Cluster {
     pub fn new(limits: &Limits) -> Self {
         Self {
             entries: limits.report_entries.max(1),
-            links: IndexMap::new(),
-            nodes: IndexMap::new(),
+            links: Table::default(),
+            nodes: Table::default(),
             epmd: Vec::new(),
-            activity: IndexMap::new(),
-            registered: IndexMap::new(),
-            hosts: IndexMap::new(),
-            owners: IndexMap::new(),
+            activity: Table::default(),
+            registered: Table::default(),
+            hosts: Table::default(),
+            owners: Table::default(),
             limits_reached: BTreeMap::new(),
         }
     }
@@ -302,7 +306,7 @@ fn reach_of(link: &Link) -> u8 {
 }
 
 /// Where the table is full, removes an eighth of it: lowest worth first. Returns how many were removed.
-fn make_room<K: Hash + Eq, V>(table: &mut IndexMap<K, V>, limit: usize, worth: impl Fn(&V) -> (u8, Timestamp)) -> u64 {
+fn make_room<K: Hash + Eq, V>(table: &mut Table<K, V>, limit: usize, worth: impl Fn(&V) -> (u8, Timestamp)) -> u64 {
     if table.len() < limit {
         return 0;
     }
@@ -323,7 +327,7 @@ fn make_room<K: Hash + Eq, V>(table: &mut IndexMap<K, V>, limit: usize, worth: i
 }
 
 /// Sets a fact about an address in a bounded table; the oldest half goes when it is full.
-fn remember<K: Hash + Eq>(table: &mut IndexMap<K, String>, limit: usize, key: K, name: &str) {
+fn remember<K: Hash + Eq>(table: &mut Table<K, String>, limit: usize, key: K, name: &str) {
     if let Some(known) = table.get_mut(&key) {
         if known != name {
             *known = name.to_owned();

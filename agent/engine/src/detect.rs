@@ -86,6 +86,11 @@ pub trait Detector: Send {
     /// Takes one event. `cluster` already contains it.
     fn handle_event(&mut self, event: &Event, cluster: &Cluster, findings: &mut Findings<'_>);
 
+    /// Whether it is given remote actions too: of all events only they may come once for each control message.
+    fn hears_actions(&self) -> bool {
+        false
+    }
+
     /// Called when [`Detector::poll_timeout`]'s time has come, and once at the end.
     fn handle_timeout(&mut self, _now: Timestamp, _cluster: &Cluster, _findings: &mut Findings<'_>) {}
 

@@ -1,7 +1,9 @@
 //! Where EPMD and distribution listen: what the policy says, and what the traffic teaches.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use foldhash::{HashMap, HashMapExt as _};
 
 use crate::event::Expected;
 use crate::policy::{Policy, Ports};

@@ -115,7 +115,7 @@ impl std::fmt::Display for PacketRef {
     /// `105`, or `2:105` in the second of several captures.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.capture {
-            0 => write!(f, "{}", self.number),
+            0 => self.number.fmt(f),
             capture => write!(f, "{}:{}", u64::from(capture) + 1, self.number),
         }
     }

@@ -51,7 +51,8 @@ impl Timestamp {
     ///
     /// Written digit by digit because it runs three times for a line of NDJSON, where formatting each number by itself
     /// costs more than the rest of the line.
-    fn text(self) -> [u8; 30] {
+    #[must_use]
+    pub fn text(self) -> [u8; 30] {
         let (seconds, nanos) = (self.0.div_euclid(1_000_000_000), self.0.rem_euclid(1_000_000_000));
         let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
         let (year, month, day) = civil_from_days(days);

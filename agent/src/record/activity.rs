@@ -4,7 +4,6 @@
 //! What is the same in every line of a connection is put together once. The line is, octet for octet, what
 //! [`Record::write_line`](super::Record::write_line) makes of the same event; a test holds the two together.
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use distwatch_engine::event::{Event, FlowInfo};
@@ -55,16 +54,11 @@ impl ActivityLines {
             first_packet,
         } = activity;
         line.extend_from_slice(&self.start);
-        let time = line.len();
-        // Writing to a Vec cannot fail: there is no error to report, here and below.
-        _ = write!(line, "{}", event.time);
-        let written = (event.time, time..line.len());
+        let time = event.time.text();
+        line.extend_from_slice(&time);
         let stamp = |line: &mut Vec<u8>, stamp: Timestamp| {
-            if stamp == written.0 {
-                line.extend_from_within(written.1.clone());
-            } else {
-                _ = write!(line, "{stamp}");
-            }
+            let text = if stamp == event.time { time } else { stamp.text() };
+            line.extend_from_slice(&text);
         };
         line.extend_from_slice(&self.host);
         if let Some(flow) = &event.flow {
@@ -81,7 +75,9 @@ impl ActivityLines {
             line.extend_from_slice(name);
             optional(line, value.as_deref());
         }
-        _ = write!(line, r#","count":{count},"first_seen":""#);
+        line.extend_from_slice(br#","count":"#);
+        json(line, count);
+        line.extend_from_slice(br#","first_seen":""#);
         stamp(line, *first_seen);
         line.extend_from_slice(br#"","last_seen":""#);
         stamp(line, *last_seen);
@@ -134,6 +130,7 @@ fn text(line: &mut Vec<u8>, value: &str) {
 }
 
 fn json(line: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    // Writing to a Vec cannot fail: there is no error to report.
     _ = serde_json::to_writer(line, value);
 }
 

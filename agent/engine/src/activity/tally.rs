@@ -220,9 +220,18 @@ fn ends(nodes: [Option<&str>; 2], from_initiator: bool) -> (Option<String>, Opti
 fn words(action: &Action<'_>) -> (Option<String>, Option<String>, Confidence) {
     match action.subject {
         Subject::Mfa { module, function, arity } => {
-            let mut mfa = format!("{}:{}/", module.to_text(), function.to_text());
+            // Put together without formatting: this runs for each message where all are told.
+            let (name, of) = (function.to_text(), module.to_text());
+            let mut mfa = String::with_capacity(of.len() + name.len() + ":/255".len());
+            mfa.push_str(&of);
+            mfa.push(':');
+            mfa.push_str(&name);
+            mfa.push('/');
             match arity {
-                Some(arity) => _ = write!(mfa, "{arity}"),
+                Some(arity) => match char::from_digit(arity, 10) {
+                    Some(digit) => mfa.push(digit),
+                    None => _ = write!(mfa, "{arity}"),
+                },
                 None => mfa.push('?'),
             }
             (Some(mfa), None, sureness(&[module, function]))

@@ -25,6 +25,10 @@ static COOKIE_ON_THE_WIRE: Rule = Rule {
 struct CookieOnTheWire;
 
 impl Detector for CookieOnTheWire {
+    fn hears_actions(&self) -> bool {
+        true
+    }
+
     fn handle_event(&mut self, event: &Event, cluster: &Cluster, findings: &mut Findings<'_>) {
         let (parties, reason, fact, packet) = match &event.body {
             EventBody::CookieSent { how, from_initiator } => {

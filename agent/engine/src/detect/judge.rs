@@ -15,8 +15,21 @@ use crate::time::Timestamp;
 /// [`Judge::handle_timeout`] with its clock when [`Judge::poll_timeout`] has come, an analysis calls [`Judge::finish`].
 pub struct Judge {
     policy: Policy,
-    detectors: Vec<Box<dyn Detector>>,
+    detectors: Vec<Heard>,
     store: FindingStore,
+    /// No detector wants to be called before this.
+    due: Option<Timestamp>,
+}
+
+/// A detector, and whether it is to hear of remote actions: asked once, not for each of them.
+struct Heard {
+    detector: Box<dyn Detector>,
+    of_actions: bool,
+}
+
+fn detectors(policy: &Policy) -> Vec<Heard> {
+    let detectors = FAMILIES.iter().map(|family| (family.detector)(policy));
+    detectors.map(|detector| Heard { of_actions: detector.hears_actions(), detector }).collect()
 }
 
 impl Judge {
@@ -31,15 +44,16 @@ impl Judge {
     pub fn with_interval(policy: &Policy, update_interval: Duration) -> Self {
         Self {
             policy: policy.clone(),
-            detectors: FAMILIES.iter().map(|family| (family.detector)(policy)).collect(),
+            detectors: detectors(policy),
             store: FindingStore::new(&policy.limits, update_interval),
+            due: None,
         }
     }
 
     /// Another policy from now on. Detectors begin anew, findings stay.
     pub fn set_policy(&mut self, policy: &Policy) {
         self.policy = policy.clone();
-        self.detectors = FAMILIES.iter().map(|family| (family.detector)(policy)).collect();
+        (self.detectors, self.due) = (detectors(policy), None);
     }
 
     /// Takes one event, which the cluster already contains.
@@ -48,8 +62,11 @@ impl Judge {
             self.handle_timeout(event.time, cluster);
         }
         let mut findings = Findings { store: &mut self.store, policy: &self.policy };
-        for detector in &mut self.detectors {
+        let action = matches!(event.body, EventBody::Activity(_));
+        for Heard { detector, .. } in self.detectors.iter_mut().filter(|heard| heard.of_actions || !action) {
             detector.handle_event(event, cluster, &mut findings);
+            // What comes too early is only looked at, so a time that was put off may stand until it has come.
+            self.due = earliest(self.due, detector.poll_timeout());
         }
         if let EventBody::Link { change: LinkChange::Closed, link } = &event.body {
             self.store.handle_closed(&link.flow_id, event.time);
@@ -59,10 +76,12 @@ impl Judge {
     /// Lets what waits for a time happen.
     pub fn handle_timeout(&mut self, now: Timestamp, cluster: &Cluster) {
         let mut findings = Findings { store: &mut self.store, policy: &self.policy };
-        for detector in &mut self.detectors {
+        self.due = None;
+        for Heard { detector, .. } in &mut self.detectors {
             if detector.poll_timeout().is_some_and(|due| due <= now) {
                 detector.handle_timeout(now, cluster, &mut findings);
             }
+            self.due = earliest(self.due, detector.poll_timeout());
         }
         self.store.handle_timeout(now);
     }
@@ -70,13 +89,13 @@ impl Judge {
     /// When [`Judge::handle_timeout`] has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        self.detectors.iter().filter_map(|detector| detector.poll_timeout()).chain(self.store.poll_timeout()).min()
+        earliest(self.due, self.store.poll_timeout())
     }
 
     /// The end: what still waits happens now, as far as its time has come, and every change comes out.
     pub fn finish(&mut self, now: Timestamp, cluster: &Cluster) {
         let mut findings = Findings { store: &mut self.store, policy: &self.policy };
-        for detector in &mut self.detectors {
+        for Heard { detector, .. } in &mut self.detectors {
             detector.handle_timeout(now, cluster, &mut findings);
         }
         self.store.finish(now);
@@ -97,5 +116,12 @@ impl Judge {
     #[must_use]
     pub const fn findings(&self) -> &FindingStore {
         &self.store
+    }
+}
+
+fn earliest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

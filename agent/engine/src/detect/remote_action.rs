@@ -112,6 +112,10 @@ static REMOTE_CALL: Rule = Rule {
 struct RemoteAction;
 
 impl Detector for RemoteAction {
+    fn hears_actions(&self) -> bool {
+        true
+    }
+
     fn handle_event(&mut self, event: &Event, cluster: &Cluster, findings: &mut Findings<'_>) {
         let EventBody::Activity(activity) = &event.body else { return };
         let kind = kind_of(activity);

@@ -247,13 +247,17 @@ impl<C> Connection<C> {
         self.directions.iter().any(Direction::is_holding)
     }
 
-    /// Whether what it holds is to be counted anew after this segment. A busy connection is weighed at every sixteenth:
-    /// what it holds does not grow but by what waits behind holes, and then each segment counts.
+    /// Whether what it holds is to be counted anew after this segment. A busy connection is weighed at every sixteenth, and
+    /// at every fourth while octets wait behind a hole: what came in between is no more than three segments.
     #[inline]
     pub(super) fn is_weighed(&self) -> bool {
         const YOUNG: u32 = 64;
         const EVERY: u32 = 16;
-        self.segments < YOUNG || self.segments.is_multiple_of(EVERY) || self.is_holding() || self.counts_only
+        const EVERY_BEHIND_A_HOLE: u32 = 4;
+        self.segments < YOUNG
+            || self.segments.is_multiple_of(EVERY)
+            || (self.is_holding() && self.segments.is_multiple_of(EVERY_BEHIND_A_HOLE))
+            || self.counts_only
     }
 
     /// Bytes beyond its own size.

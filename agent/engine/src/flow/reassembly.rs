@@ -25,6 +25,11 @@ const REORDER_GRACE: Duration = Duration::from_millis(50);
 /// The same in segments of the connection, for busy ones.
 const REORDER_GRACE_SEGMENTS: u32 = 32;
 
+/// Room that a link keeps for what comes behind its next hole, in octets and in pieces: about what arrives while one hole
+/// is waited for.
+const ROOM_KEPT: usize = 32 << 10;
+const PIECES_KEPT: usize = 64;
+
 /// What an allocation costs beyond the bytes asked for: header and rounding of the usual allocators.
 pub(super) const ALLOCATION_OVERHEAD: usize = 16;
 
@@ -76,15 +81,21 @@ impl Moment {
 #[derive(Debug)]
 struct Held {
     start: u64,
-    /// Length on the wire; more than `data` where it was cut off, or where octets are not kept.
+    /// Length on the wire; more than `kept` where it was cut off, or where octets are not kept.
     len: u32,
+    kept: u32,
+    /// Where its octets are in [`Direction::octets`].
+    place: usize,
     arrived: Moment,
-    data: Box<[u8]>,
 }
 
 impl Held {
     const fn end(&self) -> u64 {
         self.start + self.len as u64
+    }
+
+    fn data<'a>(&self, octets: &'a [u8]) -> &'a [u8] {
+        octets.get(self.place..self.place + self.kept as usize).unwrap_or_default()
     }
 }
 
@@ -129,6 +140,10 @@ pub(super) struct Direction {
     /// Offset of the FIN, and when it came.
     fin: Option<(u64, Moment)>,
     held: VecDeque<Held>,
+    /// The octets of what is held, one after the other as they came: an allocation and a release for each piece would
+    /// cost more than the copy. May have gaps, of what was delivered.
+    octets: Vec<u8>,
+    /// Octets of what is held.
     held_octets: usize,
     stray: Option<Box<Stray>>,
     history: Option<History>,
@@ -202,20 +217,21 @@ impl Direction {
     #[inline]
     pub(super) fn memory(&self) -> usize {
         let history = self.history.as_ref().map_or(0, |history| history.memory() + ALLOCATION_OVERHEAD);
-        if self.held.capacity() == 0 && self.stray.is_none() {
+        if self.held.capacity() == 0 && self.octets.capacity() == 0 && self.stray.is_none() {
             return history;
         }
         let stray = if self.stray.is_some() { size_of::<Stray>() + ALLOCATION_OVERHEAD } else { 0 };
-        let pieces = self.held.capacity() * size_of::<Held>() + self.held.len() * ALLOCATION_OVERHEAD;
-        history + stray + pieces + self.held_octets
+        let pieces = self.held.capacity() * size_of::<Held>() + self.octets.capacity();
+        let allocations = usize::from(self.held.capacity() > 0) + usize::from(self.octets.capacity() > 0);
+        history + stray + pieces + allocations * ALLOCATION_OVERHEAD
     }
 
     /// Drops every octet kept; which octets were seen stays known.
     pub(super) fn forget_octets(&mut self) {
         for held in &mut self.held {
-            held.data = Box::default();
+            held.kept = 0;
         }
-        (self.held_octets, self.history) = (0, None);
+        (self.octets, self.held_octets, self.history) = (Vec::new(), 0, None);
     }
 
     /// Takes note of what the other end acknowledges.
@@ -396,8 +412,10 @@ impl Direction {
                 up.seen(u64::from(len));
                 self.deliver(piece, len, up);
             } else if let Some(held) = self.take_held() {
-                segment.compare_with(&held, up);
-                self.deliver(&held.data, held.len, up);
+                let octets = std::mem::take(&mut self.octets);
+                segment.compare_with(&held, &octets, up);
+                self.deliver(held.data(&octets), held.len, up);
+                self.octets = octets;
             }
         }
         self.deliver_held(up);
@@ -412,7 +430,7 @@ impl Direction {
             let piece_end = match self.held.get(index) {
                 Some(held) if held.start <= cursor => {
                     if !probe {
-                        segment.compare_with(held, up);
+                        segment.compare_with(held, &self.octets, up);
                     }
                     cursor = held.end();
                     index += 1;
@@ -421,13 +439,15 @@ impl Direction {
                 Some(held) => held.start.min(segment.end),
                 None => segment.end,
             };
-            let data: Box<[u8]> = match up.keep() {
-                Keep::Nothing => Box::default(),
-                Keep::Octets | Keep::History => segment.between(cursor, piece_end).into(),
+            let data = match up.keep() {
+                Keep::Nothing => &[],
+                Keep::Octets | Keep::History => segment.between(cursor, piece_end),
             };
             up.seen(piece_end - cursor);
+            let (len, kept, place) = ((piece_end - cursor) as u32, data.len() as u32, self.octets.len());
+            self.octets.extend_from_slice(data);
             self.held_octets += data.len();
-            self.held.insert(index, Held { start: cursor, len: (piece_end - cursor) as u32, arrived, data });
+            self.held.insert(index, Held { start: cursor, len, kept, place, arrived });
             cursor = piece_end;
             index += 1;
         }
@@ -444,18 +464,40 @@ impl Direction {
     }
 
     fn deliver_held<U: Upward>(&mut self, up: &mut U) {
+        let octets = std::mem::take(&mut self.octets);
         while self.held.front().is_some_and(|held| held.start <= self.next) {
             let Some(held) = self.take_held() else { break };
-            self.deliver(&held.data, held.len, up);
+            self.deliver(held.data(&octets), held.len, up);
         }
-        if self.held.is_empty() && self.held.capacity() > 0 {
-            self.held = VecDeque::new();
+        self.octets = octets;
+        self.tidy(up.keep());
+    }
+
+    /// Gives back the room of octets that were delivered. A link keeps a little for its next hole.
+    fn tidy(&mut self, keep: Keep) {
+        if self.held.is_empty() {
+            self.octets.clear();
+            if keep != Keep::History || self.octets.capacity() > ROOM_KEPT {
+                self.octets = Vec::new();
+            }
+            if self.held.capacity() > if keep == Keep::History { PIECES_KEPT } else { 0 } {
+                self.held = VecDeque::new();
+            }
+        } else if self.octets.len() > 2 * self.held_octets + ROOM_KEPT {
+            // Moved only when that frees more than it moves.
+            let mut octets = Vec::with_capacity(self.held_octets);
+            for held in &mut self.held {
+                let place = octets.len();
+                octets.extend_from_slice(held.data(&self.octets));
+                held.place = place;
+            }
+            self.octets = octets;
         }
     }
 
     fn take_held(&mut self) -> Option<Held> {
         let held = self.held.pop_front()?;
-        self.held_octets -= held.data.len();
+        self.held_octets -= held.kept as usize;
         Some(held)
     }
 
@@ -564,9 +606,10 @@ impl<'a> Placed<'a> {
         self.data.get(index(from)..index(to)).unwrap_or_default()
     }
 
-    fn compare_with<U: Upward>(&self, held: &Held, up: &mut U) {
+    /// Compares with a piece that is held in `octets`.
+    fn compare_with<U: Upward>(&self, held: &Held, octets: &[u8], up: &mut U) {
         let from = held.start.max(self.start.max(0).cast_unsigned());
-        let Some(first_copy) = held.data.get((from - held.start) as usize..) else { return };
+        let Some(first_copy) = held.data(octets).get((from - held.start) as usize..) else { return };
         if let Some((offset, bytes)) = differing(from, first_copy, self.between(from, held.end())) {
             up.tampering(Tampering::ConflictingRetransmission, offset, bytes);
         }

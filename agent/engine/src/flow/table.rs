@@ -496,10 +496,12 @@ impl<C> FlowTable<C> {
         let Some(entry) = self.entries.get_mut(index) else { return false };
         let State::Open(opened) = &entry.state else { return false };
         let (connection, conversation) = (&opened.connection, opened.connection.conversation());
+        let holding = connection.is_holding();
         let settled = entry.class == Class::Link
-            && entry.holes.is_none()
+            && entry.holes == holding.then_some(Holes::OfLinks)
             && !connection.is_weighed()
             && (opened.armed.is_some() || opened.wanted_due.is_none())
+            && (!holding || is_armed_by(opened.armed, connection.hole_due(&self.limits)))
             && conversation.poll_timeout() == opened.wanted
             && conversation.interest() == Interest::Everything
             && conversation.value() == Value::Link;
@@ -665,6 +667,11 @@ impl<C> FlowTable<C> {
 /// Entries that unanswered SYNs may have, and the remains of ended connections as well.
 fn share(limits: &Limits, entry: usize) -> usize {
     (limits.flow_memory / ENTRY_SHARE / entry).max(1)
+}
+
+/// Whether a time-out comes no later than it must.
+fn is_armed_by(armed: Option<Timestamp>, due: Option<Timestamp>) -> bool {
+    due.is_none_or(|due| armed.is_some_and(|armed| armed <= due))
 }
 
 /// Whether a segment of no known connection begins one: it opens, or carries data. A lone acknowledgement, FIN or
