@@ -230,6 +230,9 @@ pub struct RunArgs {
     /// The status socket, instead of the one in the configuration
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// The folder of what is kept over a restart, instead of the one in the configuration
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     /// Keep all privileges once everything is open
     #[arg(long)]
     pub no_sandbox: bool,

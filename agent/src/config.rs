@@ -85,6 +85,8 @@ impl Default for Capture {
 pub struct Daemon {
     /// The status socket.
     pub socket: PathBuf,
+    /// The folder of what is kept over a restart.
+    pub state_dir: PathBuf,
     /// The name of this host in records; `None` is the host's own.
     pub host: Option<String>,
     /// Between two `stats` records.
@@ -95,6 +97,7 @@ impl Default for Daemon {
     fn default() -> Self {
         Self {
             socket: PathBuf::from("/run/distwatch/distwatch.sock"),
+            state_dir: PathBuf::from("/var/lib/distwatch"),
             host: None,
             stats_interval: Duration::from_secs(60),
         }

@@ -15,6 +15,7 @@ pub mod feed;
 pub mod monitor;
 pub mod neighbours;
 pub mod output;
+pub mod state;
 pub mod status;
 
 use std::io::{self, IsTerminal as _};
@@ -30,6 +31,7 @@ use self::clock::Clock;
 use self::feed::{Form, Writer};
 use self::monitor::{Command, End, Monitor, Parts};
 use self::output::Output;
+use self::state::{Keeper, State};
 use self::status::Socket;
 use crate::cmd::Exit;
 use crate::config::{Config, ConfigErrors};
@@ -47,6 +49,8 @@ pub struct Run {
     pub file: Option<PathBuf>,
     /// The status socket.
     pub socket: PathBuf,
+    /// Where findings are kept over a restart, and those of the last run.
+    pub state: Option<(Keeper, State)>,
     /// The name of this host in records.
     pub host: String,
     /// Whether sockets of all network namespaces should be seen, and not only of the daemon's own.
@@ -69,7 +73,7 @@ pub fn run(
 }
 
 async fn supervise(
-    run: Run,
+    mut run: Run,
     source: Box<dyn LiveSource>,
     reload: impl Fn(&Path) -> Result<Config, ConfigErrors>,
 ) -> anyhow::Result<Exit> {
@@ -95,6 +99,7 @@ async fn supervise(
         commands: to_monitor,
         sees_all_namespaces: run.sees_all_namespaces,
         sandbox,
+        state: run.state.take(),
     };
     let mut monitor = Monitor::new(parts).context("telling the capture what to watch")?;
     match &snapshot {

@@ -3,7 +3,7 @@
 //! `analyze` runs it in one loop with the packets' own time; the daemon runs the same object.
 
 use crate::cluster::Cluster;
-use crate::detect::Judge;
+use crate::detect::{Judge, SavedFinding};
 use crate::engine::Engine;
 use crate::event::Event;
 use crate::model::{Alert, Stats};
@@ -87,6 +87,12 @@ impl Analysis {
     pub fn handle_event(&mut self, event: &Event, listener: &mut impl Listener) {
         self.take(event, listener);
         self.drain_alerts(listener);
+    }
+
+    /// Takes in what an earlier run saved of its findings; before the first packet.
+    pub fn restore(&mut self, saved: Vec<SavedFinding>) {
+        self.judge.restore(saved);
+        self.judge_due = self.judge.poll_timeout();
     }
 
     /// Another policy from now on. Connections, findings and what was learned stay; what the cluster remembers keeps to the limit

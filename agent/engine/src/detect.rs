@@ -35,7 +35,9 @@ mod weak_cookie;
 pub(crate) mod testing;
 
 pub use exposure::Exposure;
-pub use findings::{EVIDENCE, FindingStore, Findings, QUIET, Report, Seen, Span, UPDATE_INTERVAL, option, packet_text};
+pub use findings::{
+    EVIDENCE, FindingStore, Findings, QUIET, Report, SavedFinding, Seen, Span, UPDATE_INTERVAL, option, packet_text,
+};
 pub use judge::Judge;
 pub use parties::{Parties, Party};
 

@@ -9,6 +9,7 @@ use distwatch_engine::policy::Policy;
 use crate::cli::RunArgs;
 use crate::cmd::{Exit, Explain as _};
 use crate::config::{self, BackEnd, Capture, Config};
+use crate::daemon::state::Keeper;
 use crate::daemon::{self, Run};
 use crate::privilege::{self, Needs, Sandbox};
 use crate::source::ebpf::{self, EbpfSource};
@@ -38,8 +39,17 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     let host = config.daemon.host.clone().unwrap_or_else(host_name);
     let socket = args.socket.clone().unwrap_or_else(|| config.daemon.socket.clone());
     let sees_all_namespaces = source.kind() == "ebpf" && capture.cgroup.is_none() && capture.interfaces.is_empty();
-    let sandbox = sandbox(args, &capture, source.kind(), &config, loaded.file.as_deref(), &socket);
-    let run = Run { config, file: loaded.file, socket, host, sees_all_namespaces, sandbox };
+    let state_dir = args.state_dir.clone().unwrap_or_else(|| config.daemon.state_dir.clone());
+    let mut sandbox = sandbox(args, &capture, source.kind(), &config, loaded.file.as_deref(), &socket);
+    let state = Keeper::open(&state_dir);
+    match &state {
+        Ok(_) => sandbox.write.push(state_dir),
+        Err(error) => {
+            let path = state_dir.display();
+            tracing::warn!(%error, "nothing can be kept in {path} (--state-dir names another folder); findings are new again after a restart");
+        }
+    }
+    let run = Run { config, file: loaded.file, socket, state: state.ok(), host, sees_all_namespaces, sandbox };
     daemon::run(run, source, |file| config::load(Some(file)).map(|loaded| loaded.config)).or_exit(Exit::NoCapture)
 }
 

@@ -18,6 +18,7 @@ use super::clock::Clock;
 use super::feed::Writer;
 use super::neighbours::{Blind, Unseen};
 use super::output::Output;
+use super::state::{Keeper, State};
 use super::status::{self, Status};
 use crate::host::Snapshot;
 use crate::privilege::Applied;
@@ -73,6 +74,8 @@ pub struct Parts {
     pub sees_all_namespaces: bool,
     /// What was given up.
     pub sandbox: Applied,
+    /// Where findings are kept over a restart, and those of the last run.
+    pub state: Option<(Keeper, State)>,
 }
 
 /// The capture thread's own state.
@@ -99,6 +102,7 @@ pub struct Monitor {
     unseen: Unseen,
     sees_all_namespaces: bool,
     sandbox: Applied,
+    keeper: Option<Keeper>,
 }
 
 /// A packet that came before its interface had a name.
@@ -116,10 +120,28 @@ impl Monitor {
     /// # Errors
     /// It cannot take that much.
     pub fn new(parts: Parts) -> io::Result<Self> {
-        let Parts { source, policy, output, writer, clock, stats_interval, commands, sees_all_namespaces, sandbox } =
-            parts;
+        let Parts {
+            source,
+            policy,
+            output,
+            writer,
+            clock,
+            stats_interval,
+            commands,
+            sees_all_namespaces,
+            sandbox,
+            state,
+        } = parts;
         let mut analysis = Analysis::new(&policy);
         analysis.engine.go_live();
+        let keeper = match state {
+            Some((mut keeper, kept)) => {
+                kept.restore(&mut analysis);
+                keeper.start()?;
+                Some(keeper)
+            }
+            None => None,
+        };
         let now = clock.now();
         let mut monitor = Self {
             source,
@@ -142,6 +164,7 @@ impl Monitor {
             unseen: Unseen::default(),
             sees_all_namespaces,
             sandbox,
+            keeper,
         };
         monitor.watch_policy(&policy)?;
         Ok(monitor)
@@ -278,6 +301,9 @@ impl Monitor {
                 self.say(now, EventBody::Loss { stage, packets: lost - before });
             }
         }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.keep(State::of(&self.analysis));
+        }
         let dropped = self.output.dropped();
         if dropped > self.records_dropped {
             let detail = format!("{} records could not be written: the queue was full", dropped - self.records_dropped);
@@ -367,6 +393,9 @@ impl Monitor {
         let stats = self.analysis.stats();
         self.writer.stats(&stats, now);
         self.output.offer(self.writer.take());
+        if let Some(keeper) = self.keeper.take() {
+            keeper.finish(&State::of(&self.analysis));
+        }
     }
 
     fn status(&mut self) -> Status {

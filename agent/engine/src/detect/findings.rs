@@ -6,6 +6,7 @@
 //! ([`FindingStore::alerts`]) every finding stands in its last state, resolved ones included.
 
 mod report;
+mod saved;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use hashbrown::HashMap;
 
 pub use report::{Report, Seen, Span};
+pub use saved::SavedFinding;
 
 use super::Rule;
 use super::memory::stable_hash;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Detector, FAMILIES, FindingStore, Findings, UPDATE_INTERVAL};
+use super::{Detector, FAMILIES, FindingStore, Findings, SavedFinding, UPDATE_INTERVAL};
 use crate::cluster::Cluster;
 use crate::event::{Event, EventBody, LinkChange};
 use crate::model::Alert;
@@ -110,6 +110,11 @@ impl Judge {
     #[must_use]
     pub fn alerts(&self) -> Vec<Alert> {
         self.store.alerts()
+    }
+
+    /// Takes in what an earlier run saved of its findings; before the first event.
+    pub fn restore(&mut self, saved: Vec<SavedFinding>) {
+        self.store.restore(saved);
     }
 
     /// All findings.

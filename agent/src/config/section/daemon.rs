@@ -15,6 +15,13 @@ pub(super) const SECTION: Plain = Plain {
             Config.daemon.socket,
             "The socket where `distwatch status` asks. Its folder is made if it is not there."
         ),
+        key!(
+            "state_dir",
+            PathName,
+            Config.daemon.state_dir,
+            "The folder of what is kept over a restart: findings, so that none is new twice, and where nodes listen. It is \
+             made if it is not there."
+        ),
         key!("host", Maybe<Name>, Config.daemon.host, "The name of this host in records.")
             .example(r#""sensor-1""#)
             .unset("the host's own name"),

@@ -120,6 +120,7 @@ impl Bench {
             commands,
             sees_all_namespaces: false,
             sandbox: Sandbox { off: true, ..Sandbox::default() }.apply().unwrap(),
+            state: None,
         });
         Self { monitor: monitor.unwrap(), told, written, _commands: sender }
     }
