@@ -8,6 +8,9 @@ use distwatch_ebpf::{Column, Event, FlowKey, LONGEST, Owner, Record};
 use crate::books::book;
 use crate::maps::{EVENTS, PACKETS, SOCKETS, wake};
 
+/// The least that is copied: an IP header. Old verifiers learn something from a comparison with it, but nothing from one with 0.
+const SHORTEST: u64 = 20;
+
 /// A record with room for `N` octets.
 #[repr(C)]
 struct Room<const N: usize> {
@@ -20,6 +23,7 @@ struct Room<const N: usize> {
 pub(crate) fn packet(context: &SkBuffContext, mut record: Record, limit: u32) -> u64 {
     let original = context.len();
     let whole = if original > LONGEST { LONGEST } else { original };
+    let limit = if limit < SHORTEST as u32 { SHORTEST as u32 } else { limit };
     let wanted = if whole > limit { limit } else { whole };
     record.original = original;
     record.captured = wanted;
@@ -80,14 +84,15 @@ fn into<const N: usize>(context: &SkBuffContext, record: &Record) -> Result<(), 
     // (the record, and as many octets as it says) is written here.
     let loaded = unsafe {
         (&raw mut (*room).record).write(*record);
-        // The verifier must see the very register compared that is then the length, against both bounds (old verifiers learn
-        // nothing from `!= 0`). The assembly keeps the compiler from knowing what it is, and so from comparing another one.
-        let mut length = u64::from(record.captured);
-        core::arch::asm!("/* {0} */", inout(reg) length, options(pure, nomem, nostack));
-        if length >= 1 && length <= N as u64 {
-            bpf_skb_load_bytes(context.as_ptr(), 0, (&raw mut (*room).octets).cast(), length as u32) == 0
-        } else {
+        // Verifiers must see the very register compared that is then the length, with either bound for itself: the compiler
+        // would compare the length less a bound with the difference, of which they learn nothing.
+        let length = opaque(u64::from(record.captured));
+        if length > N as u64 {
             false
+        } else {
+            let length = opaque(length);
+            length >= SHORTEST
+                && bpf_skb_load_bytes(context.as_ptr(), 0, (&raw mut (*room).octets).cast(), length as u32) == 0
         }
     };
     if !loaded {
@@ -96,6 +101,14 @@ fn into<const N: usize>(context: &SkBuffContext, record: &Record) -> Result<(), 
     }
     entry.submit(wake());
     Ok(())
+}
+
+/// The same number, of which the compiler knows nothing.
+#[inline(always)]
+fn opaque(mut number: u64) -> u64 {
+    // SAFETY: a comment.
+    unsafe { core::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack)) };
+    number
 }
 
 /// Tells the agent something of a connection, with who made the socket.

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::run::{cargo, repository, run as run_program, which};
-use crate::{docs, fixtures, fuzz, test, tidy};
+use crate::{docs, ebpf, fixtures, fuzz, kernels, test, tidy};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -26,6 +26,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ("format", Box::new(|| run_program(&mut cargo(&["fmt", "--all", "--", "--check"])))),
         ("tidy", Box::new(tidy::run)),
         ("fixtures", Box::new(|| fixtures::run(&fixtures::Arguments { check: true }))),
+        ("the kernel's programs", Box::new(|| ebpf::check(arguments.strict))),
         ("dependencies", Box::new(|| dependencies(arguments.strict))),
         ("lints", Box::new(lints)),
         ("documents", Box::new(|| docs::run(&docs::Arguments { check: true }))),
@@ -35,6 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     steps.push(("the README's first command", Box::new(first_command)));
     if !arguments.quick {
+        steps.push(("kernels", Box::new(|| kernels::run(&kernels::Arguments::smoke(arguments.strict)))));
         steps.push(("fuzzing", Box::new(|| fuzz::run(&fuzz::Arguments::smoke()))));
     }
     for (name, check) in steps {

@@ -3,8 +3,10 @@
 mod bench;
 mod ci;
 mod docs;
+mod ebpf;
 mod fixtures;
 mod fuzz;
+mod kernels;
 mod run;
 mod setup;
 mod test;
@@ -37,6 +39,10 @@ enum Chore {
     Fixtures(fixtures::Arguments),
     /// Runs the fuzz targets
     Fuzz(fuzz::Arguments),
+    /// Builds the programs for the kernel, or checks that the committed ones are current
+    Ebpf(ebpf::Arguments),
+    /// Tries the programs on the kernels of Debian's releases, in virtual machines
+    Kernels(kernels::Arguments),
     /// Measures speed and memory against the field's own tools
     Bench(bench::Bench),
 }
@@ -50,6 +56,8 @@ fn main() -> ExitCode {
         Chore::Docs(arguments) => docs::run(&arguments),
         Chore::Fixtures(arguments) => fixtures::run(&arguments),
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
+        Chore::Ebpf(arguments) => ebpf::run(&arguments),
+        Chore::Kernels(arguments) => kernels::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),
     };
     match result {

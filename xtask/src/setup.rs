@@ -45,8 +45,25 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool { needs: "tshark", package: "tshark", without: "captures cannot be compared with a second decoder" },
     Tool { needs: "ip", package: "iproute2", without: "no network namespace can be made" },
     Tool { needs: "ethtool", package: "ethtool", without: "segmentation offload cannot be turned off" },
+    Tool { needs: "/usr/bin/rustc", package: "rustc-web", without: "the kernel's programs cannot be built" },
+    Tool { needs: "/usr/bin/cargo", package: "cargo-web", without: "the kernel's programs cannot be built" },
+    Tool {
+        needs: "/usr/lib/rustlib/src/rust/library/core",
+        package: "rust-web-src",
+        without: "the kernel's programs cannot be built",
+    },
+    Tool { needs: "/usr/lib/llvm-22/lib/libLLVMBPFCodeGen.a", package: "llvm-22-dev", without: NO_LINKER },
+    Tool { needs: "/usr/lib/llvm-22/lib/libPolly.a", package: "libpolly-22-dev", without: NO_LINKER },
+    Tool { needs: "/usr/include/zstd.h", package: "libzstd-dev", without: NO_LINKER },
+    Tool { needs: "qemu-system-x86_64", package: "qemu-system-x86", without: NO_KERNELS },
+    Tool { needs: "busybox", package: "busybox-static", without: NO_KERNELS },
+    Tool { needs: "cpio", package: "cpio", without: NO_KERNELS },
+    Tool { needs: "xz", package: "xz-utils", without: NO_KERNELS },
     Tool { needs: "openssl", package: "openssl", without: "no certificates can be made" },
 ];
+
+const NO_LINKER: &str = "bpf-linker, which links the kernel's programs, cannot be built";
+const NO_KERNELS: &str = "the kernels of Debian's releases cannot be tried";
 
 /// The tools that this machine lacks.
 pub(crate) fn missing() -> Vec<&'static Tool> {
@@ -67,9 +84,10 @@ fn is_present(tool: &Tool) -> bool {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let missing = missing();
     let no_fuzz = which("cargo-fuzz").is_none() && !cargo_has_fuzz();
+    let no_linker = which("bpf-linker").is_none();
     if arguments.check {
         missing.iter().for_each(|tool| eprintln!("missing: {} ({}): {}", tool.needs, tool.package, tool.without));
-        if !missing.is_empty() || no_fuzz {
+        if !missing.is_empty() || no_fuzz || no_linker {
             bail!("not everything that tests need is here: `cargo xtask setup` installs it");
         }
         return Ok(());
@@ -85,6 +103,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     if no_fuzz {
         run_program(&mut cargo(&["install", "--locked", "cargo-fuzz"]))?;
+    }
+    if no_linker {
+        // With the LLVM of Debian's compiler; the default would be to fetch another one.
+        let install = ["install", "--locked", "bpf-linker", "--version", "0.13.0", "--no-default-features"];
+        let mut install = cargo(&[&install[..], &["--features", "llvm-22"]].concat());
+        run_program(install.env("LLVM_PREFIX", "/usr/lib/llvm-22"))?;
     }
     for component in ["rustfmt", "clippy"] {
         // Without rustup the toolchain is the distribution's, and so are its components.

@@ -25,6 +25,23 @@ fn patterned(octets: usize) -> Vec<u8> {
     (0..octets).map(pattern).collect()
 }
 
+#[test]
+fn what_really_attaches_is_said() {
+    let Some(cgroup) = Cgroup::new("attached") else { return };
+    let Some(watch) = Watch::open(&cgroup.options()) else { return };
+    let lines = watch.source.attachments();
+    let path = format!(" at {}", cgroup.path().display());
+    assert!(lines.len() == 1 && lines[0].starts_with("cgroup_skb at ") && lines[0].contains(&path), "{lines:?}");
+    // `cargo xtask kernels` reads these lines.
+    println!("attached to sockets: {}", lines[0].replace(&path, ""));
+    println!("namespaces: {}", if watch.source.tells_namespaces() { "told apart" } else { "not told apart" });
+    let on_loopback = Options { cgroup: None, interfaces: vec!["lo".into()], ..cgroup.options() };
+    let lines = Watch::open(&on_loopback).unwrap().source.attachments();
+    let how = lines[0].strip_suffix(" on lo").unwrap();
+    assert!(lines.len() == 1 && ["TCX", "clsact"].contains(&how), "{lines:?}");
+    println!("attached to interfaces: {how}");
+}
+
 fn a_whole_connection_is_handed_over_once(ip: &str, name: &str) {
     let Some((_cgroup, mut watch, mut peer)) = scene(name, |options| options) else { return };
     let server = peer.listen(ip);
@@ -39,8 +56,8 @@ fn a_whole_connection_is_handed_over_once(ip: &str, name: &str) {
     assert_eq!(watch.payload(server), patterned(70));
     assert_eq!((watch.with(SYN), watch.with(FIN)), (2, 2));
     let books = watch.balance();
-    // Both ends are in the cgroup, so every packet came by twice.
-    assert_eq!(books.uninteresting, books.handed, "{books:?}");
+    // Both ends are in the cgroup, so every packet came by twice; but the last ones may find no socket any more.
+    assert!((books.handed - 2..=books.handed).contains(&books.uninteresting), "{books:?}");
     assert_eq!(watch.interfaces().len(), 1);
     assert_eq!(watch.interfaces().first().unwrap().1, "lo");
 }
@@ -233,7 +250,8 @@ fn what_a_ring_that_is_too_small_loses_is_counted_exactly() {
     peer.order("close");
     let books = watch.balance();
     assert!(books.lost[0].1 > 20, "{books:?}");
-    assert_eq!(books.handed + books.lost[0].1, books.uninteresting, "each was seen twice: {books:?}");
+    let first = books.handed + books.lost[0].1;
+    assert!((first - 2..=first).contains(&books.uninteresting), "each was seen twice: {books:?}");
 }
 
 #[test]

@@ -87,10 +87,6 @@ impl Attachments {
 
     /// To the interfaces of this network namespace whose names match.
     pub(super) fn to_interfaces(object: &mut Ebpf, asked: GlobSet, is_classic: bool) -> anyhow::Result<Self> {
-        for on in ETHERNET.iter().chain(&RAW) {
-            let program: &mut SchedClassifier = program(object, on.program)?;
-            program.load().with_context(|| format!("the kernel refuses the program {}", on.program))?;
-        }
         let mut interfaces = Interfaces { asked: Some(asked), is_classic, attached: HashMap::new() };
         interfaces.refresh(object)?;
         Ok(Self { cgroup: None, interfaces })
@@ -160,6 +156,12 @@ impl Interfaces {
 fn attach(object: &mut Ebpf, interface: &str, is_classic: bool) -> anyhow::Result<Attached> {
     let hardware = fs::read_to_string(format!("/sys/class/net/{interface}/type")).unwrap_or_else(|_| "1".into());
     let programs = if ETHERNET_LIKE.contains(&hardware.trim()) { &ETHERNET } else { &RAW };
+    for on in programs {
+        let program: &mut SchedClassifier = program(object, on.program)?;
+        if program.fd().is_err() {
+            program.load().with_context(|| format!("the kernel refuses the program {}", on.program))?;
+        }
+    }
     let mut links = Vec::new();
     if !is_classic {
         for on in programs {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Where the kernel describes itself.
 const KERNEL: &str = "/sys/kernel/btf/vmlinux";
@@ -19,9 +20,10 @@ pub(super) struct NamespaceFields {
 }
 
 impl NamespaceFields {
-    /// As the running kernel has them; all 0 where it does not say.
+    /// As the running kernel has them; all 0 where it does not say. Read once, for they do not change.
     pub(super) fn of_this_kernel() -> Self {
-        Self::read(Path::new(KERNEL)).unwrap_or_default()
+        static FIELDS: OnceLock<NamespaceFields> = OnceLock::new();
+        *FIELDS.get_or_init(|| Self::read(Path::new(KERNEL)).unwrap_or_default())
     }
 
     fn read(file: &Path) -> Option<Self> {
