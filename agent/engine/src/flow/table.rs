@@ -487,6 +487,8 @@ impl<C> FlowTable<C> {
                 _ => {
                     let settled = Self::settle_open(
                         opened,
+                        // What did not come of a segment has delivered what was held.
+                        !touch || opened.connection.is_weighed(),
                         index,
                         &self.clock,
                         &self.limits,
@@ -505,6 +507,7 @@ impl<C> FlowTable<C> {
     #[inline]
     fn settle_open<X: Ports>(
         opened: &mut Opened<C>,
+        weigh: bool,
         index: u32,
         clock: &PacketClock,
         limits: &Limits,
@@ -534,7 +537,7 @@ impl<C> FlowTable<C> {
                 timers.insert((due, index));
             }
         }
-        if connection.is_weighed() {
+        if weigh {
             let timer = if opened.armed.is_some() { TIMER_MEMORY } else { 0 };
             let charge = size_of::<Opened<C>>() + ALLOCATION_OVERHEAD + connection.memory() + timer;
             *charged = *charged - opened.charged + charge;
