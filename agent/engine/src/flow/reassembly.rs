@@ -313,11 +313,13 @@ impl Direction {
         Some(given_up.min(arrived.now.max(self.acknowledged.since.now).plus(REORDER_GRACE)))
     }
 
-    /// Delivers what waits behind holes, and says what was acknowledged beyond it: nothing more will come.
+    /// Delivers what waits behind holes, and says what was acknowledged beyond it: nothing more will come, or there is no
+    /// memory for it, and so no room is kept either.
     pub(super) fn flush<U: Upward>(&mut self, cause: GapCause, up: &mut U) {
         while let Some((end, _)) = self.hole() {
             self.skip_to(end, cause, up);
         }
+        (self.octets, self.held) = (Vec::new(), VecDeque::new());
         let missing = self.acknowledged.latest.saturating_sub(self.next);
         // Behind the last octet lies the FIN, which is acknowledged like an octet and may itself have been missed.
         if missing > 1 && self.fin.is_none() {

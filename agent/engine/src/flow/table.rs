@@ -542,6 +542,8 @@ impl<C> FlowTable<C> {
                     }
                     let settled = Self::settle_open(
                         opened,
+                        // What did not come of a segment has delivered what was held.
+                        !touch || opened.connection.is_weighed(),
                         index,
                         &self.clock,
                         &self.limits,
@@ -560,6 +562,7 @@ impl<C> FlowTable<C> {
     #[inline]
     fn settle_open<X: Ports>(
         opened: &mut Opened<C>,
+        weigh: bool,
         index: u32,
         clock: &PacketClock,
         limits: &Limits,
@@ -589,7 +592,7 @@ impl<C> FlowTable<C> {
                 timers.insert((due, index));
             }
         }
-        if connection.is_weighed() {
+        if weigh {
             let timer = if opened.armed.is_some() { TIMER_MEMORY } else { 0 };
             let charge = size_of::<Opened<C>>() + ALLOCATION_OVERHEAD + connection.memory() + timer;
             *charged = *charged - opened.charged + charge;

@@ -216,3 +216,27 @@ fn nanoseconds_per_segment() {
         table.handle_segment(&at(n), &segment, &mut Nowhere);
     });
 }
+
+#[test]
+fn a_link_whose_holes_fill_the_memory_gives_up_the_holes_and_stays() {
+    let limits = Limits { flow_memory: 256 << 10, ..Limits::default() };
+    let mut bench = Bench::with(&limits);
+    bench.world.value = Value::Link;
+    bench.connect();
+    let mut offset = 0;
+    for _ in 0..100 {
+        bench.client(offset, b"in order");
+        offset += 8;
+    }
+    let segments = 2000;
+    for n in 0..segments {
+        // An octet is missing before the first, and before every 300th.
+        bench.client(offset + 1 + n / 300 + n * 1000, &[7; 1000]);
+        assert!(bench.table.memory() <= limits.flow_memory);
+    }
+    assert!(bench.table.stats().limits.of(Limit::FlowMemory) > 0);
+    assert!(!bench.calls().iter().any(|call| matches!(call, Call::Close(_))));
+    assert_eq!(bench.table.open_flows(), 1);
+    bench.finish();
+    assert_eq!(bench.bytes(Side::Initiator).len(), 800 + segments as usize * 1000);
+}
