@@ -143,13 +143,18 @@ impl Shared {
     pub(crate) fn open_link(&mut self, at: &At, flow: &FlowFacts, transport: Transport, cx: &mut Context) {
         if self.link.is_none() {
             let end = |address: std::net::SocketAddr| End { node: None, ip: address.ip(), port: address.port() };
+            let mut handshake = Handshake::default();
+            if self.mid_stream {
+                // Until the decoder says better: nobody saw it begin.
+                handshake.outcome = HandshakeOutcome::Unseen;
+            }
             self.link = Some(Box::new(Link {
                 flow_id: self.info(flow, cx).id.clone(),
                 initiator: end(flow.opening.initiator),
                 acceptor: end(flow.opening.acceptor),
                 transport: Transport::Unknown,
                 tls: None,
-                handshake: Handshake::default(),
+                handshake,
                 interfaces: Vec::new(),
                 mid_stream: self.mid_stream,
                 opened: flow.opening.at.time,
