@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
@@ -285,6 +285,8 @@ impl Monitor {
             self.learned = learned;
             let all: Vec<(SocketAddr, Expected)> = listeners.learned().collect();
             for &(at, what) in all.iter().skip(all.len().saturating_sub(new)) {
+                // A registration comes over loopback; the node's peers come from elsewhere.
+                let at = if at.ip().is_loopback() { everywhere(at) } else { at };
                 if let Err(error) = self.source.watch(at, what) {
                     tracing::warn!(%error, %at, "the back end does not watch what was learned");
                 }
@@ -416,6 +418,12 @@ impl Monitor {
             stats: self.analysis.stats(),
         }
     }
+}
+
+/// The same port on every address of the family.
+fn everywhere(at: SocketAddr) -> SocketAddr {
+    let any = if at.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+    SocketAddr::new(any, at.port())
 }
 
 impl Listener for Writer {
