@@ -8,8 +8,11 @@ mod attach;
 mod btf;
 mod flows;
 mod layout;
+mod listeners;
 mod namespace;
 mod sockets;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +24,7 @@ use std::time::Duration;
 use anyhow::Context;
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::{Ebpf, EbpfLoader, include_bytes_aligned};
-use distwatch_ebpf::{Column, Counters, End, event, port};
+use distwatch_ebpf::{Column, Counters, event};
 use distwatch_engine::event::Expected;
 use distwatch_engine::packet::LinkType;
 use globset::{GlobBuilder, GlobSet};
@@ -30,8 +33,9 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 
 use self::attach::Attachments;
 use self::btf::NamespaceFields;
-use self::flows::{Flows, absent_is_fine, io_error};
-use self::layout::{Plain, end, is_scoped};
+use self::flows::{Flows, io_error};
+use self::layout::{Plain, is_scoped};
+use self::listeners::Listeners;
 use self::namespace::Interfaces;
 use self::sockets::Sockets;
 pub use self::sockets::{SocketSeen, SocketState};
@@ -59,7 +63,7 @@ pub struct Options {
     pub classic: bool,
     /// Ports that are watched on all addresses.
     pub ports: Vec<(RangeInclusive<u16>, Expected)>,
-    /// Octets of the ring; made a power of two of at least a page.
+    /// Octets of the ring; made a power of two of at least a page. Below a mebibyte the longest packets have no room.
     pub ring: u32,
     /// How many connections the kernel's table holds.
     pub flows: u32,
@@ -87,13 +91,10 @@ pub struct EbpfSource {
     events: RingBuf<MapData>,
     sleeping: Array<MapData, u32>,
     counters: PerCpuArray<MapData, Plain<Counters>>,
-    ports: Array<MapData, u32>,
-    listeners: HashMap<MapData, Plain<End>, u32>,
+    listeners: Listeners,
     flows: Flows,
     interfaces: Interfaces,
     sockets: Sockets,
-    /// The addresses that each port is watched on, besides all.
-    watched: std::collections::HashMap<u16, Vec<SocketAddr>>,
     in_vain: u32,
     handed: u64,
     handed_bytes: u64,
@@ -107,6 +108,18 @@ impl EbpfSource {
     pub fn open(options: &Options) -> anyhow::Result<Self> {
         unlock_memory();
         let fields = NamespaceFields::of_this_kernel();
+        match Self::open_with(options, fields) {
+            // A locked-down kernel lets no program read its memory, and that is how namespaces are told.
+            Err(error) if fields != NamespaceFields::default() => {
+                let opened = Self::open_with(options, NamespaceFields::default())?;
+                tracing::warn!("network namespaces are not told apart: {error:#}");
+                Ok(opened)
+            }
+            opened => opened,
+        }
+    }
+
+    fn open_with(options: &Options, fields: NamespaceFields) -> anyhow::Result<Self> {
         let ring = options.ring.max(4096).checked_next_power_of_two().context("the ring is too large")?;
         let flows = options.flows.max(1);
         let mut object = EbpfLoader::new()
@@ -117,19 +130,12 @@ impl EbpfSource {
             .map_max_entries("VERDICTS", flows)
             .load(OBJECT)
             .context("the kernel does not take the eBPF maps (CAP_BPF is needed, and Linux 5.8 or newer)")?;
-        let mut ports = Array::try_from(map(&mut object, "PORTS")?)?;
-        let mut bits = std::collections::HashMap::new();
-        for (range, what) in &options.ports {
-            range.clone().for_each(|port| *bits.entry(port).or_insert(0) |= bit(*what));
-        }
-        for (port, bits) in bits {
-            ports.set(u32::from(port), bits, 0)?;
-        }
+        let ports = Array::try_from(map(&mut object, "PORTS")?)?;
         let packets = RingBuf::try_from(map(&mut object, "PACKETS")?)?;
         let events = RingBuf::try_from(map(&mut object, "EVENTS")?)?;
         let sleeping = Array::try_from(map(&mut object, "SLEEPING")?)?;
         let counters = PerCpuArray::try_from(map(&mut object, "COUNTERS")?)?;
-        let listeners = HashMap::try_from(map(&mut object, "LISTENERS")?)?;
+        let listeners = Listeners::new(ports, HashMap::try_from(map(&mut object, "LISTENERS")?)?, &options.ports)?;
         let flow_table = HashMap::try_from(map(&mut object, "FLOWS")?)?;
         let verdicts = HashMap::try_from(map(&mut object, "VERDICTS")?)?;
         let attachments = if options.interfaces.is_empty() {
@@ -146,12 +152,10 @@ impl EbpfSource {
             events,
             sleeping,
             counters,
-            ports,
             listeners,
             flows: Flows::new(flow_table, verdicts, flows),
             interfaces: Interfaces::new(),
             sockets: Sockets::default(),
-            watched: std::collections::HashMap::new(),
             in_vain: 0,
             handed: 0,
             handed_bytes: 0,
@@ -175,15 +179,7 @@ impl EbpfSource {
     /// # Errors
     /// The kernel refuses.
     pub fn watch_ports(&mut self, ports: &[(RangeInclusive<u16>, Expected)]) -> io::Result<()> {
-        for number in 0..=u16::MAX {
-            let wanted =
-                ports.iter().filter(|(range, _)| range.contains(&number)).fold(0, |bits, (_, what)| bits | bit(*what));
-            let exact = if self.watched.contains_key(&number) { port::EXACT } else { 0 };
-            if self.ports.get(&u32::from(number), 0).is_ok_and(|bits| bits != wanted | exact) {
-                self.set_port(number, wanted | exact)?;
-            }
-        }
-        Ok(())
+        self.listeners.configure(ports)
     }
 
     /// What was not kept, besides packets: connections that found the table full, events and counts that were lost.
@@ -259,14 +255,6 @@ impl EbpfSource {
             Err(error) => Err(error.into()),
         }
     }
-
-    fn set_port(&mut self, port: u16, bits: u32) -> io::Result<()> {
-        self.ports.set(u32::from(port), bits, 0).map_err(|error| io_error("the table of ports", error))
-    }
-
-    fn bits(&self, port: u16) -> u32 {
-        self.ports.get(&u32::from(port), 0).unwrap_or(0)
-    }
 }
 
 /// See [`EbpfSource::losses`].
@@ -314,38 +302,16 @@ impl LiveSource for EbpfSource {
     }
 
     fn watch(&mut self, at: SocketAddr, what: Expected) -> io::Result<()> {
-        let bits = self.bits(at.port());
-        if at.ip().is_unspecified() {
-            return self.set_port(at.port(), bits | bit(what));
-        }
-        self.listeners
-            .insert(Plain(end(at)), 1, 0)
-            .map_err(|error| io_error("the table of addresses that are watched", error))?;
-        let watched = self.watched.entry(at.port()).or_default();
-        if !watched.contains(&at) {
-            watched.push(at);
-        }
-        self.set_port(at.port(), bits | port::EXACT)
+        self.listeners.watch(at, what)
     }
 
     fn unwatch(&mut self, at: SocketAddr) -> io::Result<()> {
-        let bits = self.bits(at.port());
-        if at.ip().is_unspecified() {
-            return self.set_port(at.port(), bits & port::EXACT);
-        }
-        absent_is_fine(self.listeners.remove(&Plain(end(at))))?;
-        let watched = self.watched.entry(at.port()).or_default();
-        watched.retain(|other| *other != at);
-        if watched.is_empty() {
-            self.watched.remove(&at.port());
-            return self.set_port(at.port(), bits & !port::EXACT);
-        }
-        Ok(())
+        self.listeners.unwatch(at)
     }
 
     fn decide(&mut self, flow: FlowEnds, verdict: Verdict) -> io::Result<()> {
-        let scopes = if is_scoped(flow) && self.tells_namespaces { self.interfaces.namespaces() } else { vec![0] };
-        self.flows.decide(flow, &scopes, verdict)
+        let scopes = if is_scoped(flow) && self.tells_namespaces { self.interfaces.namespaces() } else { &[0] };
+        self.flows.decide(monotonic(), flow, scopes, verdict)
     }
 
     fn counts(&mut self, each: &mut dyn FnMut(FlowEnds, FlowCounts)) {
@@ -373,13 +339,6 @@ impl LiveSource for EbpfSource {
             refused: of(Column::Refused),
             lost: vec![("ring", of(Column::RingFull))],
         }
-    }
-}
-
-const fn bit(what: Expected) -> u32 {
-    match what {
-        Expected::Epmd => port::EPMD,
-        Expected::Distribution => port::DISTRIBUTION,
     }
 }
 

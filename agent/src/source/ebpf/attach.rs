@@ -60,14 +60,12 @@ impl Attachments {
     /// To a cgroup: all packets of all sockets in it, and below.
     pub(super) fn to_cgroup(object: &mut Ebpf, path: &Path) -> anyhow::Result<Self> {
         let cgroup = File::open(path).with_context(|| format!("cannot open the cgroup {}", path.display()))?;
+        // By a link, which every kernel with a ring buffer has: it lets others in, and ends with this process.
         let mode = CgroupAttachMode::Single;
         for (name, hook) in [("dw_receive", CgroupSkbAttachType::Ingress), ("dw_send", CgroupSkbAttachType::Egress)] {
             let program: &mut CgroupSkb = program(object, name)?;
             program.load().with_context(|| format!("the kernel refuses the program {name}"))?;
-            // Without links (before 5.7) a program without this flag would keep all others out.
-            let attached = program
-                .attach(&cgroup, hook, mode)
-                .or_else(|_| program.attach(&cgroup, hook, CgroupAttachMode::AllowMultiple));
+            let attached = program.attach(&cgroup, hook, mode);
             attached.with_context(|| format!("cannot attach {name} to the cgroup {}", path.display()))?;
         }
         let mut what = vec!["packets"];
@@ -87,6 +85,11 @@ impl Attachments {
 
     /// To the interfaces of this network namespace whose names match.
     pub(super) fn to_interfaces(object: &mut Ebpf, asked: GlobSet, is_classic: bool) -> anyhow::Result<Self> {
+        // All of them now: once privileges are dropped, none can be loaded for an interface that comes later.
+        for on in ETHERNET.iter().chain(&RAW) {
+            let program: &mut SchedClassifier = program(object, on.program)?;
+            program.load().with_context(|| format!("the kernel refuses the program {}", on.program))?;
+        }
         let mut interfaces = Interfaces { asked: Some(asked), is_classic, attached: HashMap::new() };
         interfaces.refresh(object)?;
         Ok(Self { cgroup: None, interfaces })
@@ -156,12 +159,6 @@ impl Interfaces {
 fn attach(object: &mut Ebpf, interface: &str, is_classic: bool) -> anyhow::Result<Attached> {
     let hardware = fs::read_to_string(format!("/sys/class/net/{interface}/type")).unwrap_or_else(|_| "1".into());
     let programs = if ETHERNET_LIKE.contains(&hardware.trim()) { &ETHERNET } else { &RAW };
-    for on in programs {
-        let program: &mut SchedClassifier = program(object, on.program)?;
-        if program.fd().is_err() {
-            program.load().with_context(|| format!("the kernel refuses the program {}", on.program))?;
-        }
-    }
     let mut links = Vec::new();
     if !is_classic {
         for on in programs {

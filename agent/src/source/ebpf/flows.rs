@@ -62,16 +62,16 @@ impl Flows {
     }
 
     /// Decides of a connection. `scopes` are the namespaces in which it may be: those that have it are meant, or else the first.
-    pub(super) fn decide(&mut self, ends: FlowEnds, scopes: &[u32], what: Verdict) -> io::Result<()> {
+    pub(super) fn decide(&mut self, now: u64, ends: FlowEnds, scopes: &[u32], what: Verdict) -> io::Result<()> {
         let keys = scopes.iter().map(|&scope| key(ends, scope).0);
         let mut present: Vec<FlowKey> = keys.filter(|key| self.flows.get(&Plain(*key), 0).is_ok()).collect();
         if present.is_empty() {
             present.extend(scopes.first().map(|&scope| key(ends, scope).0).filter(|_| what != Verdict::Forget));
         }
-        present.into_iter().try_for_each(|key| self.decide_of(key, ends, what))
+        present.into_iter().try_for_each(|key| self.decide_of(now, key, ends, what))
     }
 
-    fn decide_of(&mut self, flow: FlowKey, ends: FlowEnds, what: Verdict) -> io::Result<()> {
+    fn decide_of(&mut self, now: u64, flow: FlowKey, ends: FlowEnds, what: Verdict) -> io::Result<()> {
         let (code, octets) = match what {
             Verdict::Forget => return self.remove(flow),
             Verdict::Full => (verdict::FULL, 0),
@@ -80,7 +80,10 @@ impl Flows {
             Verdict::Ignore => (verdict::IGNORE, 0),
         };
         const NO_EXIST: u64 = 1;
-        match self.flows.insert(Plain(flow), Plain(Flow::default()), NO_EXIST) {
+        // Nobody has shown it yet, but from now on it can be idle for too long.
+        let mut fresh = Flow::default();
+        fresh.owners.seen = [now; 2];
+        match self.flows.insert(Plain(flow), Plain(fresh), NO_EXIST) {
             Ok(()) => {}
             Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(io_error("the table of connections", error)),
@@ -126,9 +129,7 @@ impl Flows {
         for flow in keys {
             let Ok(Plain(found)) = self.flows.get(&Plain(flow), 0) else { continue };
             let [low, high] = found.owners.seen;
-            let last = low.max(high);
-            // One that the agent put in has shown nothing yet.
-            if last != 0 && now.saturating_sub(last) >= patience {
+            if now.saturating_sub(low.max(high)) >= patience {
                 self.remove(flow)?;
             }
         }

@@ -19,6 +19,7 @@ pub(super) struct Interfaces {
     own: u32,
     numbers: HashMap<(u32, u32), u32>,
     known: Vec<Interface>,
+    namespaces: Vec<u32>,
 }
 
 #[derive(Debug, Default)]
@@ -32,16 +33,12 @@ struct Interface {
 impl Interfaces {
     pub(super) fn new() -> Self {
         let own = fs::metadata("/proc/self/ns/net").map_or(0, |of| inode(&of));
-        Self { own, numbers: HashMap::new(), known: vec![Interface::default()] }
+        Self { own, numbers: HashMap::new(), known: vec![Interface::default()], namespaces: vec![own] }
     }
 
-    /// The namespaces that were seen.
-    pub(super) fn namespaces(&self) -> Vec<u32> {
-        let mut all: Vec<u32> = self.known.iter().skip(1).map(|interface| interface.namespace).collect();
-        all.push(self.own);
-        all.sort_unstable();
-        all.dedup();
-        all
+    /// The namespaces that were seen, this process's own first.
+    pub(super) fn namespaces(&self) -> &[u32] {
+        &self.namespaces
     }
 
     /// The number of an interface; 0 is that of all that have none.
@@ -56,6 +53,9 @@ impl Interfaces {
         let number = u32::try_from(self.known.len()).unwrap_or(0);
         self.known.push(Interface { namespace, index, ..Interface::default() });
         self.numbers.insert((namespace, index), number);
+        if !self.namespaces.contains(&namespace) {
+            self.namespaces.push(namespace);
+        }
         number
     }
 
