@@ -1,16 +1,26 @@
 //! Counting without losing: a program that runs for a process can be interrupted by one that runs for the network card, on
 //! the same CPU and with the same counters.
 
-use distwatch_ebpf::Column;
+use distwatch_ebpf::{Column, Counters};
 
 use crate::maps::COUNTERS;
 
-/// Adds to a column of this CPU's books.
-#[inline(always)]
-pub(crate) fn book(column: Column, what: u64) {
-    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
-        // SAFETY: the columns are as many as the enum has.
-        add(unsafe { &mut (*counters).0[column as usize] }, what);
+/// This CPU's books.
+#[derive(Clone, Copy)]
+pub(crate) struct Books(*mut Counters);
+
+impl Books {
+    /// There are always some.
+    #[inline(always)]
+    pub(crate) fn open() -> Option<Self> {
+        COUNTERS.get_ptr_mut(0).map(Self)
+    }
+
+    /// Adds to a column.
+    #[inline(always)]
+    pub(crate) fn add(self, column: Column, what: u64) {
+        // SAFETY: the columns are as many as the enum has, and the entry exists for as long as the map.
+        add(unsafe { &mut (*self.0).0[column as usize] }, what);
     }
 }
 

@@ -5,8 +5,8 @@ use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_
 use aya_ebpf::programs::SkBuffContext;
 use distwatch_ebpf::{Column, Event, FlowKey, LONGEST, Owner, Record};
 
-use crate::books::book;
-use crate::maps::{EVENTS, PACKETS, SOCKETS, wake};
+use crate::books::Books;
+use crate::maps::{EVENTS, NO_WAKEUP, PACKETS, SOCKETS, wake};
 
 /// The least that is copied: an IP header. Old verifiers learn something from a comparison with it, but nothing from one with 0.
 const SHORTEST: u64 = 20;
@@ -20,7 +20,7 @@ struct Room<const N: usize> {
 
 /// Copies at most `limit` octets of the packet, and keeps the books. Returns the socket's cookie.
 #[inline(always)]
-pub(crate) fn packet(context: &SkBuffContext, mut record: Record, limit: u32) -> u64 {
+pub(crate) fn packet(context: &SkBuffContext, books: Books, mut record: Record, limit: u32) -> u64 {
     let original = context.len();
     let whole = if original > LONGEST { LONGEST } else { original };
     let limit = if limit < SHORTEST as u32 { SHORTEST as u32 } else { limit };
@@ -59,14 +59,15 @@ pub(crate) fn packet(context: &SkBuffContext, mut record: Record, limit: u32) ->
     };
     match copied {
         Ok(()) => {
-            book(Column::Copied, 1);
-            book(Column::CopiedOctets, u64::from(wanted));
+            wake();
+            books.add(Column::Copied, 1);
+            books.add(Column::CopiedOctets, u64::from(wanted));
             if original > LONGEST {
-                book(Column::Cut, 1);
+                books.add(Column::Cut, 1);
             }
         }
-        Err(Fault::Full) => book(Column::RingFull, 1),
-        Err(Fault::Unreadable) => book(Column::Refused, 1),
+        Err(Fault::Full) => books.add(Column::RingFull, 1),
+        Err(Fault::Unreadable) => books.add(Column::Refused, 1),
     }
     record.cookie
 }
@@ -96,10 +97,10 @@ fn into<const N: usize>(context: &SkBuffContext, record: &Record) -> Result<(), 
         }
     };
     if !loaded {
-        entry.discard(1);
+        entry.discard(NO_WAKEUP);
         return Err(Fault::Unreadable);
     }
-    entry.submit(wake());
+    entry.submit(NO_WAKEUP);
     Ok(())
 }
 
@@ -113,8 +114,8 @@ fn opaque(mut number: u64) -> u64 {
 
 /// Tells the agent something of a connection, with who made the socket.
 #[inline(always)]
-pub(crate) fn event(key: &FlowKey, kind: u32, cookie: u64, local: u32, netns: u32, time: u64) {
-    let Some(mut entry) = EVENTS.reserve::<Event>(0) else { return book(Column::EventsLost, 1) };
+pub(crate) fn event(books: Books, key: &FlowKey, kind: u32, cookie: u64, local: u32, netns: u32, time: u64) {
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else { return books.add(Column::EventsLost, 1) };
     let event: *mut Event = entry.as_mut_ptr();
     // SAFETY: the reservation is as long as an event, and every field is written. A maker that is taken away meanwhile may be
     // another socket's: the agent compares with procfs.
@@ -132,7 +133,8 @@ pub(crate) fn event(key: &FlowKey, kind: u32, cookie: u64, local: u32, netns: u3
         (&raw mut (*event).netns).write(netns);
         (&raw mut (*event).padding).write(0);
     }
-    entry.submit(wake());
+    entry.submit(NO_WAKEUP);
+    wake();
 }
 
 /// `CLOCK_MONOTONIC`.

@@ -3,7 +3,7 @@
 use aya_ebpf::programs::SkBuffContext;
 use distwatch_ebpf::{Column, End, Flow, FlowKey, LONGEST, OWNED_FOR, Owners, Record, event, port, state, verdict};
 
-use crate::books::{add, book};
+use crate::books::{Books, add};
 use crate::maps::{FLOWS, HANDSHAKES, LISTENERS, PORTS, VERDICTS};
 use crate::packet::{Other, Segment, flag, is_handshake};
 use crate::{copy, namespace, packet};
@@ -32,21 +32,21 @@ enum Fate {
     Booked(Column),
 }
 
-/// Takes one packet.
+/// Takes one packet. `AT` is where its IP header begins where nothing unusual precedes it.
 #[inline(always)]
-pub(crate) fn take(context: &SkBuffContext, point: Point) {
-    book(Column::Seen, 1);
-    book(Column::SeenOctets, u64::from(context.len()));
-    let begin = if point.link == distwatch_ebpf::link::ETHERNET { packet::after_ethernet(context) } else { Ok(0) };
-    let segment = match begin.and_then(|at| packet::segment(context, at)) {
+pub(crate) fn take<const AT: usize>(context: &SkBuffContext, point: Point) {
+    let Some(books) = Books::open() else { return };
+    books.add(Column::Seen, 1);
+    books.add(Column::SeenOctets, u64::from(context.len()));
+    let segment = match packet::segment::<AT>(context) {
         Ok(segment) => segment,
-        Err(Other::NotTcp) => return book(Column::Uninteresting, 1),
-        Err(Other::Unreadable) => return book(Column::Refused, 1),
+        Err(Other::NotTcp) => return books.add(Column::Uninteresting, 1),
+        Err(Other::Unreadable) => return books.add(Column::Refused, 1),
     };
     let is_loopback = point.is_socket && (segment.from.is_loopback() || segment.to.is_loopback());
     let scope = if is_loopback { network(context) } else { 0 };
     let (key, direction) = FlowKey::new(segment.from, segment.to, scope);
-    let mut packet = Packet { context, segment, point, key, direction, now: copy::now(), tell: 0 };
+    let mut packet = Packet { context, books, segment, point, key, direction, now: 0, tell: 0 };
     let fate = match FLOWS.get_ptr_mut(&packet.key) {
         // SAFETY: an entry that is taken away meanwhile may be another connection's: then a counter or an owner is wrong for
         // one packet.
@@ -54,17 +54,20 @@ pub(crate) fn take(context: &SkBuffContext, point: Point) {
         None => packet.of_unknown(),
     };
     match fate {
-        Fate::Booked(column) => book(column, 1),
+        Fate::Booked(column) => books.add(column, 1),
         Fate::Copied(limit) => packet.copy(limit),
     }
 }
 
 struct Packet<'a> {
     context: &'a SkBuffContext,
+    books: Books,
     segment: Segment,
     point: Point,
     key: FlowKey,
+    /// Which end sent it.
     direction: usize,
+    /// When; read only for what somebody asked for.
     now: u64,
     /// The event that is told with it; 0 is none.
     tell: u32,
@@ -74,6 +77,7 @@ impl Packet<'_> {
     /// The connection has an entry.
     #[inline(always)]
     fn of_known(&mut self, flow: &mut Flow) -> Fate {
+        self.now = copy::now();
         // What resets a connection may come from no socket at all, so its sender's side may be the one that misses it.
         let is_reset = self.segment.has(flag::RST) && flow.state & self.bit(state::RST) == 0;
         if !self.is_first(&mut flow.owners) && !is_reset {
@@ -102,6 +106,7 @@ impl Packet<'_> {
         if !is_watched && !is_handshake(self.context, &self.segment) {
             return Fate::Booked(Column::Uninteresting);
         }
+        self.now = copy::now();
         let owners = HANDSHAKES.get_ptr_mut(&self.key);
         let is_first = match owners {
             // SAFETY: as with the flow.
@@ -129,7 +134,8 @@ impl Packet<'_> {
         let mut flow = Flow::default();
         if let Some(owners) = owners {
             // SAFETY: as with the flow.
-            flow.owners = unsafe { *owners };
+            let Owners { seen: [low, high], point: [from_low, from_high] } = unsafe { &*owners };
+            flow.owners = Owners { seen: [*low, *high], point: [*from_low, *from_high] };
         }
         let _ = self.is_first(&mut flow.owners);
         match FLOWS.insert(&self.key, &flow, NO_EXIST) {
@@ -138,7 +144,7 @@ impl Packet<'_> {
                 true
             }
             Err(_) => {
-                book(Column::TableFull, 1);
+                self.books.add(Column::TableFull, 1);
                 false
             }
         }
@@ -147,7 +153,8 @@ impl Packet<'_> {
     /// A connection begins. One that begins anew with the same ports has nothing to do with what was decided of the old one.
     #[inline(always)]
     fn begin(&mut self, flow: &mut Flow) {
-        let is_again = flow.state & self.bit(state::SYN) != 0 && flow.initial[self.direction] == self.segment.sequence;
+        let is_again =
+            flow.state & self.bit(state::SYN) != 0 && *of(&mut flow.initial, self.direction) == self.segment.sequence;
         if is_again {
             return;
         }
@@ -156,7 +163,7 @@ impl Packet<'_> {
             flow.state = 0;
         }
         flow.state |= self.bit(state::SYN);
-        flow.initial[self.direction] = self.segment.sequence;
+        *of(&mut flow.initial, self.direction) = self.segment.sequence;
     }
 
     #[inline(always)]
@@ -180,23 +187,23 @@ impl Packet<'_> {
     /// that was first, until it shows nothing while another does.
     #[inline(always)]
     fn is_first(&self, owners: &mut Owners) -> bool {
-        let owner = owners.point[self.direction];
+        let owner = *of(&mut owners.point, self.direction);
         if owner != self.point.number
             && owner != 0
             && !self.point.is_sender
-            && self.now.wrapping_sub(owners.seen[self.direction]) < OWNED_FOR
+            && self.now.wrapping_sub(*of(&mut owners.seen, self.direction)) < OWNED_FOR
         {
             return false;
         }
-        owners.point[self.direction] = self.point.number;
-        owners.seen[self.direction] = self.now;
+        *of(&mut owners.point, self.direction) = self.point.number;
+        *of(&mut owners.seen, self.direction) = self.now;
         true
     }
 
     #[inline(always)]
     fn count(&mut self, flow: &mut Flow) -> Fate {
-        add(&mut flow.packets[self.direction], 1);
-        add(&mut flow.octets[self.direction], u64::from(self.segment.octets));
+        add(of(&mut flow.packets, self.direction), 1);
+        add(of(&mut flow.octets, self.direction), u64::from(self.segment.octets));
         flow.last = self.now;
         Fate::Booked(Column::Counted)
     }
@@ -207,11 +214,11 @@ impl Packet<'_> {
         // SAFETY: the field is the kernel's.
         let ifindex = unsafe { (*self.context.skb.skb).ifindex };
         let record = Record { time: self.now, ifindex, netns, link: self.point.link, ..Record::default() };
-        let cookie = copy::packet(self.context, record, limit);
+        let cookie = copy::packet(self.context, self.books, record, limit);
         if self.tell != 0 {
             // The maker is the maker of this point's socket: the sender's, or the receiver's.
             let local = (self.direction as u32) ^ u32::from(!self.point.is_sender);
-            copy::event(&self.key, self.tell, cookie, local, netns, self.now);
+            copy::event(self.books, &self.key, self.tell, cookie, local, netns, self.now);
         }
     }
 }
@@ -231,4 +238,12 @@ pub(crate) fn is_watched(end: End) -> bool {
 fn network(context: &SkBuffContext) -> u32 {
     // SAFETY: the field is the kernel's, and the pointer is only handed on to a helper.
     namespace::of_socket(unsafe { (*context.skb.skb).__bindgen_anon_2.sk }.cast())
+}
+
+/// The one of a direction. By a branch and not by an index: with an index the compiler calculates addresses in ways that no
+/// verifier follows.
+#[inline(always)]
+const fn of<T>(pair: &mut [T; 2], direction: usize) -> &mut T {
+    let [low, high] = pair;
+    if direction == distwatch_ebpf::FROM_LOW { low } else { high }
 }

@@ -20,6 +20,7 @@ use aya_ebpf::programs::{SkBuffContext, SockContext, SockOpsContext, TcContext};
 use distwatch_ebpf::link;
 
 use crate::flow::Point;
+use crate::packet::ETHERNET;
 
 /// The packet goes on its way.
 const PASS: i32 = 1;
@@ -30,39 +31,39 @@ const NEXT: i32 = -1;
 /// What sockets receive.
 #[cgroup_skb(ingress)]
 fn dw_receive(context: SkBuffContext) -> i32 {
-    flow::take(&context, Point { number: 1, link: link::RAW, is_sender: false, is_socket: true });
+    flow::take::<0>(&context, Point { number: 1, link: link::RAW, is_sender: false, is_socket: true });
     PASS
 }
 
 /// What sockets send.
 #[cgroup_skb(egress)]
 fn dw_send(context: SkBuffContext) -> i32 {
-    flow::take(&context, Point { number: 2, link: link::RAW, is_sender: true, is_socket: true });
+    flow::take::<0>(&context, Point { number: 2, link: link::RAW, is_sender: true, is_socket: true });
     PASS
 }
 
 /// What comes in over an interface with Ethernet headers.
 #[classifier]
 fn dw_ether_in(context: TcContext) -> i32 {
-    on_interface(context, link::ETHERNET, 0)
+    on_interface::<ETHERNET>(context, link::ETHERNET, 0)
 }
 
 /// What goes out over an interface with Ethernet headers.
 #[classifier]
 fn dw_ether_out(context: TcContext) -> i32 {
-    on_interface(context, link::ETHERNET, 1)
+    on_interface::<ETHERNET>(context, link::ETHERNET, 1)
 }
 
 /// What comes in over an interface without a link layer.
 #[classifier]
 fn dw_raw_in(context: TcContext) -> i32 {
-    on_interface(context, link::RAW, 0)
+    on_interface::<0>(context, link::RAW, 0)
 }
 
 /// What goes out over an interface without a link layer.
 #[classifier]
 fn dw_raw_out(context: TcContext) -> i32 {
-    on_interface(context, link::RAW, 1)
+    on_interface::<0>(context, link::RAW, 1)
 }
 
 /// A socket is made.
@@ -87,11 +88,11 @@ fn dw_change(context: SockOpsContext) -> u32 {
 }
 
 #[inline(always)]
-fn on_interface(context: TcContext, link: u32, direction: u32) -> i32 {
+fn on_interface<const AT: usize>(context: TcContext, link: u32, direction: u32) -> i32 {
     let context = SkBuffContext::new(context.skb.skb);
     // SAFETY: the field is the kernel's.
     let interface = unsafe { (*context.skb.skb).ifindex };
-    flow::take(&context, Point { number: interface << 1 | direction, link, is_sender: false, is_socket: false });
+    flow::take::<AT>(&context, Point { number: interface << 1 | direction, link, is_sender: false, is_socket: false });
     NEXT
 }
 

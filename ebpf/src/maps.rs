@@ -62,19 +62,24 @@ pub(crate) static SLEEPING: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
-/// `BPF_RB_NO_WAKEUP`, or `BPF_RB_FORCE_WAKEUP` for the first record after the agent went to sleep: it then looks every
-/// few milliseconds by itself, which costs a fraction of being woken for each packet.
+/// `BPF_RB_NO_WAKEUP`: the agent looks every few milliseconds by itself, which costs a fraction of being woken for each packet.
+pub(crate) const NO_WAKEUP: u64 = 1;
+
+/// Wakes the agent, if it asked for that because it no longer looks by itself. To be called when a record is in its ring: the
+/// agent asks first and then looks once more, so none of them is overlooked.
 #[inline(always)]
-pub(crate) fn wake() -> u64 {
-    const NO_WAKEUP: u64 = 1;
+pub(crate) fn wake() {
     const FORCE_WAKEUP: u64 = 2;
-    let Some(sleeping) = SLEEPING.get_ptr_mut(0) else { return NO_WAKEUP };
+    let Some(sleeping) = SLEEPING.get_ptr_mut(0) else { return };
     // SAFETY: the entry exists for as long as the map; two CPUs that both see the flag wake twice, which harms nothing.
     unsafe {
         if *sleeping == 0 {
-            return NO_WAKEUP;
+            return;
         }
         *sleeping = 0;
     }
-    FORCE_WAKEUP
+    // A record that is thrown away at once wakes as any other.
+    if let Some(nothing) = EVENTS.reserve::<u64>(0) {
+        nothing.discard(FORCE_WAKEUP);
+    }
 }

@@ -3,6 +3,8 @@
 //! There is no helper for it that all kernels have. Where the fields are is read from the kernel's own description of its types by
 //! the agent, and set before loading; 0 means that it is not known, and then all namespaces are one.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
 /// Where `struct sock_common` has `skc_net`, in eights of octets.
@@ -26,14 +28,14 @@ pub(crate) fn of_socket(socket: *const core::ffi::c_void) -> u32 {
     if network == 0 || inode == 0 || network >= HEAD as u32 || socket.is_null() {
         return 0;
     }
-    let mut head = [0_u64; HEAD];
+    let mut head = MaybeUninit::<[u64; HEAD]>::uninit();
     let mut answer = 0_u32;
-    // SAFETY: reading kernel memory that is not there answers with an error.
+    // SAFETY: reading kernel memory that is not there answers with an error; otherwise all of `head` is filled.
     unsafe {
-        if bpf_probe_read_kernel(head.as_mut_ptr().cast(), size_of_val(&head) as u32, socket) != 0 {
+        if bpf_probe_read_kernel(head.as_mut_ptr().cast(), size_of::<[u64; HEAD]>() as u32, socket) != 0 {
             return 0;
         }
-        let net = core::ptr::read_volatile(head.as_ptr().add(network as usize));
+        let net = core::ptr::read_volatile(head.as_ptr().cast::<u64>().add(network as usize));
         let place = (net + u64::from(inode)) as *const core::ffi::c_void;
         if bpf_probe_read_kernel((&raw mut answer).cast(), size_of::<u32>() as u32, place) != 0 {
             return 0;

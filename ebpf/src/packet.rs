@@ -1,6 +1,7 @@
 //! From a packet in the kernel to who sends what to whom over TCP.
 //!
-//! Headers are read with `bpf_skb_load_bytes`, which also reaches what is not in the packet's linear part.
+//! Headers are nearly always in the packet's linear part, which is read directly; what is not goes through `bpf_skb_load_bytes`,
+//! which reaches all of it.
 
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
@@ -8,7 +9,9 @@ use aya_ebpf::programs::SkBuffContext;
 use distwatch_ebpf::End;
 
 const TCP: u8 = 6;
-const ETHERNET: u32 = 14;
+/// The length of an Ethernet header.
+pub(crate) const ETHERNET: usize = 14;
+
 const VLAN_TAG: u32 = 4;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86DD;
@@ -54,10 +57,120 @@ pub(crate) enum Other {
     Unreadable,
 }
 
-/// Where the IP header begins on an interface with an Ethernet header.
+/// The segment of a packet whose IP header begins at `AT`, or further behind after VLAN tags.
 #[inline(always)]
-pub(crate) fn after_ethernet(context: &SkBuffContext) -> Result<u32, Other> {
-    let mut at = ETHERNET;
+pub(crate) fn segment<const AT: usize>(context: &SkBuffContext) -> Result<Segment, Other> {
+    if let Some(segment) = usual::<AT>(context) {
+        return Ok(segment);
+    }
+    let at = if AT == ETHERNET { after_tags(context)? } else { AT as u32 };
+    match load::<u8>(context, at)? >> 4 {
+        4 => ipv4(context, at),
+        6 => ipv6(context, at),
+        _ => Err(Other::Unreadable),
+    }
+}
+
+/// The usual case, and quick: TCP right after an IP header without options, all in the packet's linear part.
+#[inline(always)]
+fn usual<const AT: usize>(context: &SkBuffContext) -> Option<Segment> {
+    const V4: usize = 20;
+    const V6: usize = 40;
+    const BASE: usize = 20;
+    // SAFETY: the fields are the kernel's.
+    let (begin, end) = unsafe { ((*context.skb.skb).data as usize, (*context.skb.skb).data_end as usize) };
+    let head = Head { begin, end, at: AT };
+    if !head.has(V4 + BASE) {
+        return None;
+    }
+    if AT == ETHERNET {
+        let kind = head.u16_before(2);
+        if kind != IPV4 && kind != IPV6 {
+            return None;
+        }
+    }
+    let (base, end, from, to) = if head.u8(0) == 0x45 {
+        let [length, fragment] = [head.u16(2), head.u16(6)];
+        if head.u8(9) != TCP || fragment & 0x1FFF != 0 || length == 0 {
+            return None;
+        }
+        (V4, length as usize, End::mapped(head.raw(12)), End::mapped(head.raw(16)))
+    } else if head.u8(0) >> 4 == 6 && head.has(V6 + BASE) {
+        let length = head.u16(4);
+        if head.u8(6) != TCP || length == 0 {
+            return None;
+        }
+        (V6, V6 + length as usize, head.address(8), head.address(24))
+    } else {
+        return None;
+    };
+    let header = (head.u8(base + 12) >> 4) as usize * 4;
+    let payload = base + header;
+    if header < BASE || payload > end || AT + end > context.len() as usize {
+        return None;
+    }
+    Some(Segment {
+        from: End::new(from, head.u16(base)),
+        to: End::new(to, head.u16(base + 2)),
+        sequence: u32::from_be(head.raw(base + 4)),
+        flags: head.u8(base + 13),
+        payload: (AT + payload) as u32,
+        octets: (end - payload) as u32,
+    })
+}
+
+/// The linear part of a packet, from the IP header on. Whoever reads has asked before whether so much is there.
+struct Head {
+    begin: usize,
+    end: usize,
+    at: usize,
+}
+
+impl Head {
+    #[inline(always)]
+    const fn has(&self, octets: usize) -> bool {
+        self.begin + self.at + octets <= self.end
+    }
+
+    #[inline(always)]
+    fn read<T: Copy>(&self, at: usize) -> T {
+        // SAFETY: the verifier lets no program in that reads past the end; and it knows which machines can read a number that
+        // is not aligned.
+        unsafe { core::ptr::read_volatile((self.begin + self.at + at) as *const T) }
+    }
+
+    #[inline(always)]
+    fn u8(&self, at: usize) -> u8 {
+        self.read(at)
+    }
+
+    #[inline(always)]
+    fn u16(&self, at: usize) -> u16 {
+        u16::from_be(self.read(at))
+    }
+
+    #[inline(always)]
+    fn u16_before(&self, octets: usize) -> u16 {
+        // SAFETY: as with `read`.
+        u16::from_be(unsafe { core::ptr::read_volatile((self.begin + self.at - octets) as *const u16) })
+    }
+
+    #[inline(always)]
+    fn raw(&self, at: usize) -> u32 {
+        self.read(at)
+    }
+
+    #[inline(always)]
+    fn address(&self, at: usize) -> [u64; 2] {
+        let half = |at: usize| u64::from(self.raw(at)) | u64::from(self.raw(at + 4)) << 32;
+        [half(at), half(at + 8)]
+    }
+}
+
+/// Where the IP header begins, after an Ethernet header and VLAN tags.
+#[inline(always)]
+fn after_tags(context: &SkBuffContext) -> Result<u32, Other> {
+    let mut at = ETHERNET as u32;
     let mut kind = u16::from_be(load::<u16>(context, at - 2)?);
     for _ in 0..VLAN_TAGS {
         if kind != 0x8100 && kind != 0x88A8 {
@@ -67,17 +180,6 @@ pub(crate) fn after_ethernet(context: &SkBuffContext) -> Result<u32, Other> {
         at += VLAN_TAG;
     }
     if kind == IPV4 || kind == IPV6 { Ok(at) } else { Err(Other::NotTcp) }
-}
-
-/// The segment of the IP packet that begins at `at`.
-#[inline(always)]
-pub(crate) fn segment(context: &SkBuffContext, at: u32) -> Result<Segment, Other> {
-    let first = load::<u8>(context, at)?;
-    match first >> 4 {
-        4 => ipv4(context, at),
-        6 => ipv6(context, at),
-        _ => Err(Other::Unreadable),
-    }
 }
 
 #[inline(always)]

@@ -8,6 +8,7 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::{SockContext, SockOpsContext};
 use distwatch_ebpf::{End, FlowKey, Owner, event};
 
+use crate::books::Books;
 use crate::flow::is_watched;
 use crate::maps::SOCKETS;
 use crate::{copy, namespace};
@@ -81,7 +82,8 @@ pub(crate) fn changed(context: &SockOpsContext) {
     let (key, direction) = FlowKey::new(local, remote, scope);
     // SAFETY: the helper takes the context as it is.
     let cookie = unsafe { bpf_get_socket_cookie(context.as_ptr()) };
-    copy::event(&key, kind, cookie, direction as u32, netns, copy::now());
+    let Some(books) = Books::open() else { return };
+    copy::event(books, &key, kind, cookie, direction as u32, netns, copy::now());
 }
 
 /// This socket's end, and the other.

@@ -49,9 +49,6 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// After how many looks in vain this side asks to be woken.
 const LOOKS: u32 = 16;
 
-/// The longest that is waited for being woken: one record can slip through between the asking and the waiting.
-const LONGEST_WAIT: Duration = Duration::from_millis(25);
-
 /// What to watch, and how much room to take.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -96,6 +93,8 @@ pub struct EbpfSource {
     interfaces: Interfaces,
     sockets: Sockets,
     in_vain: u32,
+    /// Asked to be woken, and not woken since.
+    asked: bool,
     handed: u64,
     handed_bytes: u64,
 }
@@ -157,6 +156,7 @@ impl EbpfSource {
             interfaces: Interfaces::new(),
             sockets: Sockets::default(),
             in_vain: 0,
+            asked: false,
             handed: 0,
             handed_bytes: 0,
         })
@@ -205,6 +205,8 @@ impl EbpfSource {
 
     fn drain_events(&mut self) {
         while let Some(item) = self.events.next() {
+            // Whoever wrote it has taken the flag back.
+            self.asked = false;
             let Some(told) = layout::event(&item) else { continue };
             if told.kind == event::FLOW_CLOSED {
                 self.flows.closed(told.time, told.key);
@@ -242,18 +244,21 @@ impl EbpfSource {
             std::thread::sleep(wait.min(PAUSE));
             return Ok(());
         }
-        if self.sleeping.get(&0, 0).unwrap_or(0) == 0 {
+        if !self.asked {
             self.sleeping.set(0, 1, 0).map_err(|error| io_error("the flag for being woken", error))?;
+            self.asked = true;
             // What came before the flag wakes nobody: one more look.
             return Ok(());
         }
-        let wait = Timespec::try_from(wait.min(LONGEST_WAIT)).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
+        let wait = Timespec::try_from(wait).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
         let rings = [self.packets.as_fd(), self.events.as_fd()];
         let mut rings = rings.map(|ring| PollFd::from_borrowed_fd(ring, PollFlags::IN));
         match rustix::event::poll(&mut rings, Some(&wait)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(error.into()),
+            Ok(ready) => self.asked = ready == 0,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
+        Ok(())
     }
 }
 
@@ -286,7 +291,8 @@ impl LiveSource for EbpfSource {
             self.flows.reap(monotonic())?;
             let count = self.hand_over(most, take);
             if count > 0 {
-                self.in_vain = 0;
+                // Whoever wrote them has taken the flag back.
+                (self.in_vain, self.asked) = (0, false);
                 return Ok(count);
             }
             let left = deadline.saturating_sub(monotonic());
