@@ -60,7 +60,8 @@ pub struct Options {
     pub classic: bool,
     /// Ports that are watched on all addresses.
     pub ports: Vec<(RangeInclusive<u16>, Expected)>,
-    /// Octets of the ring; made a power of two of at least a page. Below a mebibyte the longest packets have no room.
+    /// Octets of the ring; made a power of two of at least a page. Below a mebibyte the longest packets have no
+    /// room. It counts twice as memory of this process, for it is mapped twice, end to end.
     pub ring: u32,
     /// How many connections the kernel's table holds.
     pub flows: u32,
@@ -73,7 +74,7 @@ impl Default for Options {
             interfaces: Vec::new(),
             classic: false,
             ports: vec![(4369..=4369, Expected::Epmd)],
-            ring: 16 << 20,
+            ring: 8 << 20,
             flows: 65_536,
         }
     }
@@ -107,6 +108,12 @@ impl EbpfSource {
     pub fn open(options: &Options) -> anyhow::Result<Self> {
         unlock_memory();
         let fields = NamespaceFields::of_this_kernel();
+        let opened = Self::open_any_way(options, fields);
+        give_memory_back();
+        opened
+    }
+
+    fn open_any_way(options: &Options, fields: NamespaceFields) -> anyhow::Result<Self> {
         match Self::open_with(options, fields) {
             // A locked-down kernel lets no program read its memory, and that is how namespaces are told.
             Err(error) if fields != NamespaceFields::default() => {
@@ -370,6 +377,18 @@ fn unlock_memory() {
         let maximum = getrlimit(Resource::Memlock).maximum;
         // Newer kernels do not need it, and older ones say what they lack.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: maximum, maximum });
+    }
+}
+
+/// To load programs, aya reads the description of all of the kernel's types: some 15 MiB in small pieces that are free
+/// afterwards, but that glibc would keep for as long as the daemon runs.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    {
+        // SAFETY: may be called at any time, and touches only what is free.
+        #[allow(unsafe_code)]
+        // The standard library has nothing for it.
+        let _ = unsafe { libc::malloc_trim(0) };
     }
 }
 
