@@ -1,7 +1,8 @@
-//! What the daemon keeps over a restart: findings, so that none is new twice, and where something was learned to listen.
+//! What the daemon keeps over a restart: findings, so that one that goes on is not new again, and where something was learned to listen.
 //!
 //! A thread of its own writes it, about a second after it changed: into a file beside the old one that then takes its place,
-//! so that there is always a whole one. What happened in the last second before a `kill -9` may be told a second time.
+//! so that there is always a whole one. A finding can still be told as new a second time: one of the last second before a
+//! `kill -9`, one that had ended, and one of a connection that is met in its middle and so is named by addresses.
 
 use std::fs::File;
 use std::io::{self, Write as _};

@@ -19,7 +19,7 @@ pub(super) const SECTION: Plain = Plain {
             "state_dir",
             PathName,
             Config.daemon.state_dir,
-            "The folder of what is kept over a restart: findings, so that none is new twice, and where nodes listen. It is \
+            "The folder of what is kept over a restart: findings, so that one that goes on is not new again, and where nodes listen. It is \
              made if it is not there."
         ),
         key!("host", Maybe<Name>, Config.daemon.host, "The name of this host in records.")
