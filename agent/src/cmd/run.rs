@@ -68,10 +68,12 @@ fn sandbox(
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
     };
+    // Under Landlock it would be kept to no use.
+    let attribution = privilege::landlock_abi().is_none();
     Sandbox {
         off: args.no_sandbox,
         strict: args.sandbox_strict,
-        needs: Needs { back_end, follows_interfaces: !capture.interfaces.is_empty(), attribution: true },
+        needs: Needs { back_end, follows_interfaces: !capture.interfaces.is_empty(), attribution },
         read: file.into_iter().chain(config.words_file.as_deref()).map(folder).collect(),
         write: vec![folder(socket)],
         connect: Vec::new(),

@@ -11,7 +11,8 @@ use distwatch_engine::policy::Ports;
 use super::monitor::Command;
 use crate::host::{Connection, Inventory, Options, Role, Snapshot, epmd};
 
-/// Between two looks at the host: some milliseconds of work each. A node that begins meanwhile is found by its registration.
+/// Between two looks at the host: some milliseconds of work each. A node that begins meanwhile is found by its registration,
+/// which is captured.
 const BETWEEN: Duration = Duration::from_secs(10);
 
 /// How long an EPMD of this host may take to answer.
@@ -29,7 +30,7 @@ pub fn start(mut inventory: Inventory, commands: Sender<Command>) -> io::Result<
     let (stop, stopped): (_, Receiver<()>) = channel();
     std::thread::Builder::new().name("host".into()).spawn(move || {
         while stopped.recv_timeout(BETWEEN) == Err(RecvTimeoutError::Timeout) {
-            match look(&mut inventory) {
+            match inventory.scan() {
                 Ok(snapshot) => {
                     if commands.send(Command::Host(Box::new(snapshot))).is_err() {
                         return;
@@ -48,11 +49,12 @@ pub fn inventory(epmd_ports: &Ports) -> Inventory {
     Inventory::new(Options { epmd_ports: epmd_ports.clone(), ..Options::default() })
 }
 
-/// Looks once. EPMD is asked on loopback, where it always listens, and only where the inventory found one.
+/// The first look, before the sandbox, which forbids to ask anybody: what EPMD knows is asked for on loopback, where it always
+/// listens, and only where the inventory found one. What is registered later is told by the traffic.
 ///
 /// # Errors
 /// Neither `/proc` nor netlink tells anything.
-pub fn look(inventory: &mut Inventory) -> io::Result<Snapshot> {
+pub fn first_look(inventory: &mut Inventory) -> io::Result<Snapshot> {
     let snapshot = inventory.scan()?;
     let own = |namespace: Option<u64>| namespace == snapshot.own_namespace;
     let mappers = snapshot.listeners.iter().filter(|listener| listener.role == Role::Epmd && own(listener.namespace));
