@@ -273,7 +273,7 @@ pub struct StatusArgs {
     pub socket: Option<PathBuf>,
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
-    pub format: RulesFormat,
+    pub format: TextOrJson,
 }
 
 /// How a report is printed.
@@ -346,12 +346,12 @@ pub struct RulesArgs {
     pub id: Option<String>,
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
-    pub format: RulesFormat,
+    pub format: TextOrJson,
 }
 
-/// How rules are printed.
+/// How what is no report is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum RulesFormat {
+pub enum TextOrJson {
     /// For a person
     #[default]
     Text,

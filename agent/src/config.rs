@@ -191,8 +191,9 @@ pub fn example() -> String {
 
 fn example_for(rules: &[&'static Rule]) -> String {
     let mut out = String::from(
-        "# The policy of distwatch. Every key is here with what it means. A key that is commented out shows its\n\
-         # default, or an example where the line above says what the default is. Remove the `#` to set it.\n",
+        "# The configuration of distwatch: the policy, and what the daemon needs beside it. Every key is here with what\n\
+         # it means. A key that is commented out shows its default, or an example where the line above says what the\n\
+         # default is. Remove the `#` to set it.\n",
     );
     for section in SECTIONS {
         section.example(rules, &mut out);

@@ -81,7 +81,7 @@ async fn supervise(
     let socket = Socket::listen(&run.socket).await.with_context(|| format!("listening at {}", run.socket.display()))?;
     // Landlock closes what tells whose a socket is, so this is found out before.
     let mut inventory = neighbours::inventory(&run.config.policy.epmd_ports);
-    let snapshot = neighbours::look(&mut inventory);
+    let snapshot = neighbours::first_look(&mut inventory);
     // Before any thread is started: what it takes away, it takes from this thread and those that come of it.
     let sandbox = run.sandbox.apply().context("entering the sandbox")?;
     for gap in sandbox.gaps() {
@@ -122,7 +122,7 @@ async fn supervise(
             tokio::select! {
                 // The thread sends before it ends, whatever it ends by; only a panic would not.
                 ended = &mut end => break ended.context("the capture thread ended early")?,
-                () = &mut serving => {}
+                never = &mut serving => match never {},
                 _ = signals.hangup.recv() => reload_policy(&run, &reload, &commands),
                 _ = signals.terminate.recv() => {
                     let _ = commands.send(Command::Stop);

@@ -7,7 +7,7 @@ use distwatch_engine::detect::{self, Rule};
 use serde_json::{Value as Json, json};
 
 use super::{Exit, Explain as _, print};
-use crate::cli::{RulesArgs, RulesFormat};
+use crate::cli::{RulesArgs, TextOrJson};
 use crate::guideline;
 use crate::near::nearest;
 use crate::text::wrap;
@@ -23,8 +23,8 @@ pub fn run(arguments: &RulesArgs) -> anyhow::Result<Exit> {
     let rules: Vec<&Rule> = detect::rules().collect();
     let Some(id) = &arguments.id else {
         return match arguments.format {
-            RulesFormat::Text => print(|out| write_list(&rules, out)),
-            RulesFormat::Json => {
+            TextOrJson::Text => print(|out| write_list(&rules, out)),
+            TextOrJson::Json => {
                 let list: Vec<Json> = rules.iter().map(|rule| as_json(rule)).collect();
                 print(|out| writeln!(out, "{:#}", Json::from(list)))
             }
@@ -34,8 +34,8 @@ pub fn run(arguments: &RulesArgs) -> anyhow::Result<Exit> {
         return Err(anyhow!("there is no rule {id:?}")).or_exit(Exit::Usage).hint(hint(id, &rules));
     };
     match arguments.format {
-        RulesFormat::Text => print(|out| write_rule(rule, out)),
-        RulesFormat::Json => print(|out| writeln!(out, "{:#}", as_json(rule))),
+        TextOrJson::Text => print(|out| write_rule(rule, out)),
+        TextOrJson::Json => print(|out| writeln!(out, "{:#}", as_json(rule))),
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use distwatch_engine::text::safe;
 use serde_json::Value;
 
-use crate::cli::{RulesFormat, StatusArgs};
+use crate::cli::{StatusArgs, TextOrJson};
 use crate::cmd::{Exit, Explain as _};
 
 /// How long the daemon may take.
@@ -42,8 +42,8 @@ pub fn run(args: &StatusArgs) -> Result<Exit> {
         .or_exit(Exit::NoCapture)?;
     let mut out = io::stdout().lock();
     match args.format {
-        RulesFormat::Json => writeln!(out, "{status:#}")?,
-        RulesFormat::Text => {
+        TextOrJson::Json => writeln!(out, "{status:#}")?,
+        TextOrJson::Text => {
             for line in lines(&status) {
                 writeln!(out, "{line}")?;
             }
@@ -87,6 +87,11 @@ fn lines(status: &Value) -> Vec<String> {
             text("/capture/refused")
         ),
         format!("lost:      {}", counts("/capture/lost")),
+        format!(
+            "not kept:  {}; {} decisions refused",
+            counts("/capture/shortfalls"),
+            text("/capture/decisions_refused")
+        ),
         format!("records:   {} written, {} dropped", text("/output/written"), text("/output/dropped")),
         format!(
             "sandbox:   capabilities {}, Landlock {}, seccomp {}",
@@ -113,7 +118,8 @@ mod tests {
         let status = json!({
             "state": "capturing", "started": "2026-01-01T00:00:00Z", "version": "1", "pid": 7,
             "capture": { "back_end": "pcap", "attachments": ["eth\u{1b}[0m"], "seen": 10, "handed": 7,
-                "counted": 0, "uninteresting": 0, "refused": 0, "lost": { "kernel": 3 } },
+                "counted": 0, "uninteresting": 0, "refused": 0, "lost": { "kernel": 3 },
+                "shortfalls": { "flow-table": 4 }, "decisions_refused": 5 },
             "output": { "written": 2, "dropped": 0 },
             "sandbox": { "dropped": { "state": "full" }, "landlock": { "state": "off", "reason": "no kernel" },
                 "seccomp": { "state": "full" } },
@@ -122,6 +128,7 @@ mod tests {
         });
         let text = lines(&status).join("\n");
         assert!(text.contains("lost:      3 kernel") && text.contains("links:     1 tls"), "{text}");
+        assert!(text.contains("not kept:  4 flow-table; 5 decisions refused"), "{text}");
         assert!(text.contains("capabilities full, Landlock off (no kernel), seccomp full"), "{text}");
         assert!(text.contains("findings:  none") && !text.contains('\u{1b}') && !text.contains('?'), "{text}");
     }

@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 ///
 /// Time goes on from there by the monotonic clock alone, so that a step of the wall clock (NTP, an operator, a resumed
 /// machine) makes no time-out fire and no duration negative. After such a step the daemon's time differs from the wall
-/// clock's by the step until it is started again; [`Clock::step`] says by how much, and it is logged.
+/// clock's by the step until it is started again; [`Clock::step`] says by how much, and `distwatch status` shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     wall: i64,

@@ -95,6 +95,9 @@ pub struct Monitor {
     counted: HashMap<FlowEnds, FlowCounts>,
     lost: HashMap<&'static str, u64>,
     records_dropped: u64,
+    /// Decisions that the back end did not take, and how many of them were logged.
+    decisions_refused: u64,
+    refusals_logged: u64,
     housekeeping_due: Timestamp,
     stats_due: Timestamp,
     started: Timestamp,
@@ -157,6 +160,8 @@ impl Monitor {
             counted: HashMap::new(),
             lost: HashMap::new(),
             records_dropped: 0,
+            decisions_refused: 0,
+            refusals_logged: 0,
             housekeeping_due: now,
             stats_due: now.plus(stats_interval),
             started: now,
@@ -275,7 +280,8 @@ impl Monitor {
                 }
             };
             if let Err(error) = self.source.decide(flow, verdict) {
-                tracing::warn!(%error, ?verdict, "the back end did not take a decision; the connection is read on");
+                self.decisions_refused += 1;
+                tracing::debug!(%error, ?verdict, "the back end did not take a decision; the connection is read on");
             }
         }
         let listeners = self.analysis.engine.listeners();
@@ -288,7 +294,8 @@ impl Monitor {
                 // A registration comes over loopback; the node's peers come from elsewhere.
                 let at = if at.ip().is_loopback() { everywhere(at) } else { at };
                 if let Err(error) = self.source.watch(at, what) {
-                    tracing::warn!(%error, %at, "the back end does not watch what was learned");
+                    self.decisions_refused += 1;
+                    tracing::debug!(%error, %at, "the back end does not watch what was learned");
                 }
             }
         }
@@ -305,6 +312,12 @@ impl Monitor {
         }
         if let Some(keeper) = &mut self.keeper {
             keeper.keep(State::of(&self.analysis));
+        }
+        // Peers decide how many there are, so they are told of together.
+        if self.decisions_refused > self.refusals_logged {
+            let refused = self.decisions_refused - self.refusals_logged;
+            self.refusals_logged = self.decisions_refused;
+            tracing::warn!("the back end did not take {refused} decisions on connections and listeners");
         }
         let dropped = self.output.dropped();
         if dropped > self.records_dropped {
@@ -402,7 +415,6 @@ impl Monitor {
 
     fn status(&mut self) -> Status {
         let now = self.clock.now();
-        let books = self.source.books();
         Status {
             state: "capturing".into(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -412,7 +424,7 @@ impl Monitor {
             clock_step_seconds: self.clock.step() / 1_000_000_000,
             reloads: self.reloads,
             sandbox: self.sandbox.clone(),
-            capture: status::Capture::new(self.source.kind(), self.source.attachments(), &books),
+            capture: status::Capture::of(self.source.as_mut(), self.decisions_refused),
             output: status::Records { written: self.output.written(), dropped: self.output.dropped() },
             cluster: status::Cluster::of(&self.analysis),
             stats: self.analysis.stats(),

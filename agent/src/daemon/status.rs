@@ -1,9 +1,11 @@
 //! How the daemon is, asked through a socket that only its own user (and root) may open.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -13,12 +15,12 @@ use distwatch_engine::time::Timestamp;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::monitor::Command;
 use crate::privilege::Applied;
-use crate::source::live::Books;
+use crate::source::live::LiveSource;
 
 /// How long an asker may take to read, and the capture thread to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -76,20 +78,32 @@ pub struct Capture {
     pub refused: u64,
     /// Packets lost, by stage.
     pub lost: BTreeMap<String, u64>,
+    /// What was not kept besides packets, by what it was.
+    pub shortfalls: BTreeMap<String, u64>,
+    /// Decisions on connections and listeners that the back end did not take: what they are about is copied whole, or not at
+    /// all before its handshake.
+    pub decisions_refused: u64,
 }
 
 impl Capture {
-    pub(super) fn new(kind: &str, attachments: Vec<String>, books: &Books) -> Self {
+    /// How a back end is, with so many decisions that it did not take.
+    pub(super) fn of(source: &mut dyn LiveSource, decisions_refused: u64) -> Self {
+        let books = source.books();
+        let named = |counts: Vec<(&'static str, u64)>| {
+            counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect::<BTreeMap<_, _>>()
+        };
         Self {
-            back_end: kind.to_owned(),
-            attachments,
+            back_end: source.kind().to_owned(),
+            attachments: source.attachments(),
             seen: books.seen,
             handed: books.handed,
             handed_bytes: books.handed_bytes,
             uninteresting: books.uninteresting,
             counted: books.counted,
             refused: books.refused,
-            lost: books.lost.iter().map(|&(stage, lost)| (stage.to_owned(), lost)).collect(),
+            lost: named(books.lost),
+            shortfalls: named(source.shortfalls()),
+            decisions_refused,
         }
     }
 }
@@ -141,10 +155,10 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Listens. A socket that nobody answers any more is replaced.
+    /// Listens. A socket that nobody answers any more is replaced; anything else is left where it is.
     ///
     /// # Errors
-    /// Another daemon answers there, or the path cannot be used.
+    /// Another daemon answers there, something that is no socket is there, or the path cannot be used.
     pub async fn listen(path: &Path) -> io::Result<Self> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             std::fs::create_dir_all(folder)?;
@@ -154,7 +168,14 @@ impl Socket {
                 let taken = "another daemon answers there: stop it, or name another socket (--socket)";
                 return Err(io::Error::new(io::ErrorKind::AddrInUse, taken));
             }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,
+            // A file refuses as well, and may be somebody's.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                if !std::fs::symlink_metadata(path)?.file_type().is_socket() {
+                    let other = "something that is no socket is there: name another path (--socket)";
+                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, other));
+                }
+                std::fs::remove_file(path)?;
+            }
             Err(_) => {}
         }
         let listener = UnixListener::bind(path)?;
@@ -162,11 +183,12 @@ impl Socket {
         Ok(Self { path: path.to_owned(), listener })
     }
 
-    /// Answers whoever asks, until it is dropped.
-    pub async fn serve(&self, commands: Sender<Command>) {
-        let places = std::sync::Arc::new(tokio::sync::Semaphore::new(ASKERS));
+    /// Answers whoever asks, until it is dropped: it never ends by itself.
+    pub async fn serve(&self, commands: Sender<Command>) -> Infallible {
+        let places = Arc::new(Semaphore::new(ASKERS));
         loop {
-            let Ok(place) = std::sync::Arc::clone(&places).acquire_owned().await else { return };
+            // The semaphore is never closed, so there is always a place in the end.
+            let place = Arc::clone(&places).acquire_owned().await.ok();
             match self.listener.accept().await {
                 Ok((stream, _)) => {
                     let commands = commands.clone();
@@ -202,4 +224,59 @@ async fn answer(mut stream: UnixStream, commands: &Sender<Command>) -> io::Resul
     text.push(b'\n');
     timeout(PATIENCE, stream.write_all(&text)).await??;
     stream.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    #[test]
+    fn a_socket_that_nobody_answers_is_replaced_and_a_file_never() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        // Bound and left, as after a kill.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        block_on(async {
+            let socket = Socket::listen(&path).await.unwrap();
+            let taken = Socket::listen(&path).await.unwrap_err();
+            assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+            assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            drop(socket);
+        });
+        assert!(!path.exists());
+        std::fs::write(&path, "somebody's").unwrap();
+        let error = block_on(Socket::listen(&path)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "somebody's");
+    }
+
+    #[test]
+    fn an_asker_whom_the_capture_thread_cannot_answer_is_let_go_and_the_next_one_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let (commands, ended) = channel();
+        drop(ended);
+        block_on(async {
+            let socket = Socket::listen(&path).await.unwrap();
+            let ask = async {
+                let mut answers = Vec::new();
+                for _ in 0..2 * ASKERS {
+                    UnixStream::connect(&path).await.unwrap().read_to_end(&mut answers).await.unwrap();
+                }
+                answers
+            };
+            tokio::select! {
+                _ = socket.serve(commands) => {}
+                answers = ask => assert!(answers.is_empty()),
+            }
+        });
+    }
 }

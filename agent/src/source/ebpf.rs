@@ -194,7 +194,8 @@ impl EbpfSource {
         let columns = self.columns();
         Losses {
             flows: columns[Column::TableFull as usize],
-            sockets: columns[Column::EventsLost as usize] + self.sockets.lost(),
+            events: columns[Column::EventsLost as usize],
+            sockets: self.sockets.lost(),
             counts: self.flows.forgotten(),
             cut: columns[Column::Cut as usize],
         }
@@ -274,7 +275,9 @@ impl EbpfSource {
 pub struct Losses {
     /// Connections that should have come into the kernel's table and found it full.
     pub flows: u64,
-    /// What was to be told of sockets.
+    /// What the kernel had to tell of sockets and of connections that ended, and found no room for.
+    pub events: u64,
+    /// What was to be told of sockets and was not asked for in time.
     pub sockets: u64,
     /// Last counts of connections that ended.
     pub counts: u64,
@@ -352,6 +355,12 @@ impl LiveSource for EbpfSource {
             refused: of(Column::Refused),
             lost: vec![("ring", of(Column::RingFull))],
         }
+    }
+
+    fn shortfalls(&mut self) -> Vec<(&'static str, u64)> {
+        // What nobody asked for is no shortfall.
+        let Losses { flows, events, counts, cut, sockets: _ } = self.losses();
+        vec![("flow-table", flows), ("events", events), ("last-counts", counts), ("cut-packets", cut)]
     }
 }
 

@@ -132,4 +132,10 @@ pub trait LiveSource: Send {
 
     /// The books as they stand.
     fn books(&mut self) -> Books;
+
+    /// What was not kept since it was opened, besides packets, each under a stable word: connections that found a table full,
+    /// counts that were lost, and the like.
+    fn shortfalls(&mut self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
 }
