@@ -208,9 +208,15 @@ fn build_tests() -> anyhow::Result<PathBuf> {
         bail!("the tests cannot be built");
     }
     let messages = String::from_utf8_lossy(&output.stdout).into_owned();
-    let programs = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let program = programs.filter_map(|message| Some(message.get("executable")?.as_str()?.into())).next_back();
-    program.context("cargo does not say where the tests' program is")
+    // The product's own program is built as well, and told of before or after.
+    let mut messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let is_test = |message: &serde_json::Value| {
+        message.pointer("/target/name").is_some_and(|name| name == "ebpf")
+            && message.pointer("/target/kind/0").is_some_and(|kind| kind == "test")
+    };
+    let test = messages.find(is_test).context("cargo does not tell of the tests")?;
+    let program = test.get("executable").and_then(serde_json::Value::as_str);
+    program.map(PathBuf::from).context("cargo does not say where the tests' program is")
 }
 
 /// Boots the suite's kernel and runs the tests.
