@@ -254,6 +254,12 @@ fn weird(body: &EventBody, packet: PacketRef) -> Option<Weird> {
             let among = if example.is_empty() { String::new() } else { format!(", {example} among them") };
             ("sockets-unseen", "capture", format!("nothing is captured of {sockets} distribution sockets{among}"))
         }
+        EventBody::SinkState { sink, failing_since: Some(since), reason } => {
+            ("sink-failing", "sink", format!("{sink} takes no records since {since}: {reason}"))
+        }
+        EventBody::SinkState { sink, failing_since: None, .. } => {
+            ("sink-recovered", "sink", format!("{sink} takes records again"))
+        }
         EventBody::Link { .. } | EventBody::Epmd(_) | EventBody::Activity(_) | EventBody::Weird(_) => return None,
     };
     Some(Weird { name: name.into(), layer: layer.into(), detail, packet: packet_text(packet) })
@@ -342,6 +348,12 @@ mod tests {
             }),
             EventBody::Loss { stage: "kernel", packets: 9 },
             EventBody::Unseen { sockets: 2, example: "10.0.0.1:40000 -> 10.0.0.2:9100".into() },
+            EventBody::SinkState {
+                sink: "loki".into(),
+                failing_since: Some(sample::at(1)),
+                reason: "connection refused".into(),
+            },
+            EventBody::SinkState { sink: "loki".into(), failing_since: None, reason: String::new() },
         ]);
         bodies
     }

@@ -27,6 +27,7 @@ mod outdated_otp;
 mod parties;
 mod protocol_violation;
 mod remote_action;
+mod sink_failing;
 mod stream_tampering;
 mod tls_strength;
 mod weak_cookie;
@@ -133,6 +134,7 @@ pub const FAMILIES: &[&Family] = &[
     &stream_tampering::FAMILY,
     &capture_loss::FAMILY,
     &blind_sensor::FAMILY,
+    &sink_failing::FAMILY,
 ];
 
 /// All rules, in the order of the catalogue.

@@ -100,6 +100,15 @@ pub enum EventBody {
         /// One of them, `address:port -> address:port`; empty where there is none.
         example: String,
     },
+    /// How a sink of the monitor's own is doing: told while it fails, and once when it has recovered.
+    SinkState {
+        /// Its name.
+        sink: String,
+        /// Since when it takes no records; `None` where all is well.
+        failing_since: Option<Timestamp>,
+        /// What it says.
+        reason: String,
+    },
 }
 
 /// What changed about a link.

@@ -6,8 +6,8 @@ use super::testing::{Bench, established};
 use super::*;
 use crate::event::LinkChange;
 
-/// Every rule that traffic, or the loss of it, can raise. An id is never renamed.
-const WIRE_RULES: [&str; 40] = [
+/// Every rule that traffic, the loss of it, or the monitor's own state can raise. An id is never renamed.
+const WIRE_RULES: [&str; 41] = [
     "cleartext-distribution",
     "cleartext-attempt",
     "tls-downgrade",
@@ -48,6 +48,7 @@ const WIRE_RULES: [&str; 40] = [
     "stream-tampering",
     "capture-loss",
     "blind-sensor",
+    "sink-failing",
 ];
 
 #[test]
