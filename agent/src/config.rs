@@ -20,6 +20,8 @@ use distwatch_engine::policy::Policy;
 use serde_json::{Value as Json, json};
 use toml::de::DeTable;
 
+use crate::sink;
+
 pub use mistake::{ConfigErrors, Mistake};
 
 use checker::{Checker, ReadFile};
@@ -43,6 +45,8 @@ pub struct Config {
     pub capture: Capture,
     /// What the daemon does beside that.
     pub daemon: Daemon,
+    /// Where records go.
+    pub sinks: Vec<sink::Settings>,
 }
 
 /// Where the daemon's packets come from.
@@ -181,6 +185,12 @@ pub fn show(loaded: &Loaded) -> String {
         section.show(&loaded.config, &mut out);
     }
     out
+}
+
+/// What is configured of one sink, as it would stand in the file: two that are written alike are alike.
+#[must_use]
+pub fn sink_text(settings: &sink::Settings) -> String {
+    section::sink_text(settings)
 }
 
 /// A new file in which every key is explained, and nothing is set.

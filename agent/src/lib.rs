@@ -12,6 +12,7 @@ pub mod pipeline;
 pub mod privilege;
 pub mod record;
 pub mod report;
+pub mod sink;
 pub mod source;
 #[cfg(test)]
 mod testing;

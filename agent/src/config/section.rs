@@ -10,6 +10,7 @@ mod epmd;
 mod limits;
 mod network;
 mod rules;
+mod sink;
 mod standalone;
 mod tls;
 
@@ -17,6 +18,8 @@ use std::fmt::Write as _;
 
 use distwatch_engine::detect::Rule;
 use serde_json::Value as Json;
+
+pub(super) use sink::text as sink_text;
 
 use super::Config;
 use super::checker::{Checker, Item};
@@ -62,6 +65,7 @@ pub(super) const SECTIONS: &[&dyn Section] = &[
     &limits::SECTION,
     &capture::SECTION,
     &daemon::SECTION,
+    &sink::Sinks,
 ];
 
 /// A section that is nothing but keys.

@@ -1,0 +1,310 @@
+//! Where records go: files, servers and brokers, each with a queue, a spool and a task of its own.
+//!
+//! ```text
+//!  analysis ── offer ──┬─> queue ─> spool ─> worker ─> file          one row for each [[sink]];
+//!   (never waits)      ├─> queue ─> spool ─> worker ─> Loki           no row knows of another
+//!                      └─> queue ─> spool ─> worker ─> …
+//!                              └── one thread writes all spools
+//! ```
+//!
+//! Promises: [`Sinks::offer`] neither waits for a server nor fails. Once it has returned for an alert, the alert
+//! arrives at least once, also when this process is killed. Each sink gets its records in the order in which they were
+//! offered. What cannot arrive is counted by its reason. A kind of sink is one file in `sink/` and one row in
+//! [`KINDS`]; what it takes from the configuration is one row in `config/section/sink.rs`.
+
+mod backoff;
+mod deliver;
+mod file;
+mod filter;
+mod format;
+mod outgoing;
+pub mod settings;
+mod spool;
+mod status;
+mod stdout;
+mod store;
+mod worker;
+mod writer;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+pub use deliver::{Batch, Deliver, Entry, Outcome, Refused, Sending};
+pub use outgoing::{AlertFacts, Outgoing};
+pub use settings::Settings;
+pub use status::{Fate, SinkStatus};
+
+use filter::{Filter, RateLimit};
+use store::Store;
+use worker::{Control, Phase, Worker};
+use writer::Writer;
+
+/// A kind of sink.
+pub struct Kind {
+    /// The word for it in the configuration.
+    pub name: &'static str,
+    /// What it is, for a person.
+    pub help: &'static str,
+    /// It can tell nothing but alerts.
+    pub only_alerts: bool,
+    /// It gets alerts only, unless the configuration asks for more.
+    pub alerts_unless_asked: bool,
+    /// Makes one. Nothing is connected yet.
+    pub open: Open,
+}
+
+/// How a sink is made, or a sentence that says why it cannot be.
+pub type Open = fn(&Settings, &Context<'_>) -> Result<Box<dyn Deliver>, String>;
+
+/// What a sink needs besides its settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The name of this host, as records have it.
+    pub host: &'a str,
+}
+
+/// All kinds of sink.
+pub const KINDS: &[&Kind] = &[&stdout::KIND, &file::KIND];
+
+/// The kind of this name.
+#[must_use]
+pub fn kind(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name).copied()
+}
+
+/// All configured sinks at work.
+#[derive(Debug)]
+pub struct Sinks {
+    lanes: Arc<RwLock<Vec<Arc<Lane>>>>,
+    writer: Writer,
+    runtime: Handle,
+    spools: PathBuf,
+    host: String,
+    started: Instant,
+}
+
+/// A sink at work.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    kind: &'static str,
+    settings: Settings,
+    filter: Filter,
+    rate: Option<Mutex<RateLimit>>,
+    pub(crate) store: Arc<Store>,
+    control: watch::Sender<Control>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Why sinks could not be started: a sentence for each one that cannot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.0.join("\n"))]
+pub struct SinkErrors(pub Vec<String>);
+
+/// What a flush has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// The sink's name.
+    pub sink: String,
+    /// Records that stay in its spool, and are sent by the next run.
+    pub records: u64,
+}
+
+impl Sinks {
+    /// Starts all sinks. Spools lie in `state_dir/sinks/<name>`; `host` is what records call this host.
+    ///
+    /// # Errors
+    /// Any of them cannot be started: a secret or a certificate cannot be read, or another process has the spool.
+    pub fn start(settings: &[Settings], state_dir: &Path, host: &str, runtime: &Handle) -> Result<Self, SinkErrors> {
+        let lanes = Arc::new(RwLock::new(Vec::new()));
+        let sinks = Self {
+            writer: Writer::start(Arc::clone(&lanes)),
+            lanes,
+            runtime: runtime.clone(),
+            spools: state_dir.join("sinks"),
+            host: host.to_owned(),
+            started: Instant::now(),
+        };
+        let lanes = sinks.make(settings, &mut HashMap::new())?;
+        *sinks.lanes.write().unwrap_or_else(PoisonError::into_inner) =
+            lanes.iter().map(|(lane, ..)| Arc::clone(lane)).collect();
+        for (lane, sink, control) in lanes {
+            sinks.employ(&lane, sink, control);
+        }
+        Ok(sinks)
+    }
+
+    /// Hands a record to every sink that wants it. Never waits for one, and never fails.
+    pub fn offer(&self, record: &Arc<Outgoing>) {
+        let lanes = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
+        let mut offered = false;
+        for lane in lanes.iter().filter(|lane| lane.filter.wants(record)) {
+            if let Some(rate) = &lane.rate
+                && !rate.lock().unwrap_or_else(PoisonError::into_inner).take(self.started.elapsed())
+            {
+                lane.store.counters.add(Fate::RateLimited, 1);
+                continue;
+            }
+            lane.store.push(record);
+            offered = true;
+        }
+        if offered {
+            self.writer.wake();
+        }
+    }
+
+    /// Takes other settings. Sinks that stay as they are go on undisturbed, but open their files anew; what a sink that
+    /// changes has not sent yet is sent by its new settings.
+    ///
+    /// # Errors
+    /// A new sink cannot be started; then everything stays as it is.
+    pub async fn reload(&self, settings: &[Settings]) -> Result<(), SinkErrors> {
+        let old: Vec<Arc<Lane>> = self.lanes();
+        let same = |wanted: &Settings| {
+            let wanted = crate::config::sink_text(wanted);
+            old.iter().find(|lane| crate::config::sink_text(&lane.settings) == wanted).cloned()
+        };
+        let mut stores: HashMap<String, Arc<Store>> =
+            old.iter().map(|lane| (lane.store.name.clone(), Arc::clone(&lane.store))).collect();
+        let changed: Vec<Settings> = settings.iter().filter(|wanted| same(wanted).is_none()).cloned().collect();
+        let made = self.make(&changed, &mut stores)?;
+        let mut made_lanes = made.iter().map(|(lane, ..)| Arc::clone(lane));
+        let lanes: Vec<Arc<Lane>> =
+            settings.iter().filter_map(|wanted| same(wanted).or_else(|| made_lanes.next())).collect();
+        let stays = |lane: &Arc<Lane>| lanes.iter().any(|kept| Arc::ptr_eq(kept, lane));
+        let (kept, gone): (Vec<_>, Vec<_>) = old.into_iter().partition(stays);
+        // From here on nothing can fail. Records go to the same stores before and after.
+        *self.lanes.write().unwrap_or_else(PoisonError::into_inner) = lanes.clone();
+        for lane in kept {
+            lane.control.send_modify(|control| control.reopen += 1);
+        }
+        for lane in gone {
+            lane.control.send_modify(|control| control.phase = Phase::Stop);
+            lane.dismissed().await;
+            lane.store.write(&mut Vec::new());
+            let left = lane.store.queued();
+            if left > 0 && !lanes.iter().any(|kept| Arc::ptr_eq(&kept.store, &lane.store)) {
+                warn!(
+                    sink = lane.store.name,
+                    records = left,
+                    "a sink is gone; what it had not sent stays in its spool"
+                );
+            }
+        }
+        for (lane, sink, control) in made {
+            lane.store.spool.rewind();
+            lane.store.spool.set_limit(lane.settings.spool_limit as u64);
+            *lane.store.fsync() = lane.settings.fsync;
+            self.employ(&lane, sink, control);
+        }
+        Ok(())
+    }
+
+    /// Sends what there is, for as long as `within`. What is left stays on disk. No record may be offered any more.
+    pub async fn flush(&self, within: Duration) -> Vec<Left> {
+        let until = Instant::now() + within;
+        let lanes = self.lanes();
+        self.writer.stop();
+        for lane in &lanes {
+            lane.store.write(&mut Vec::new());
+            lane.control.send_modify(|control| control.phase = Phase::Flush(until));
+        }
+        for lane in &lanes {
+            lane.dismissed().await;
+            if *lane.store.fsync() != settings::Fsync::Never {
+                lane.store.sync();
+            }
+        }
+        let left = |lane: &Arc<Lane>| Left { sink: lane.store.name.clone(), records: lane.store.queued() };
+        lanes.iter().map(left).filter(|left| left.records > 0).collect()
+    }
+
+    /// How each sink is doing.
+    #[must_use]
+    pub fn status(&self) -> Vec<SinkStatus> {
+        self.lanes().iter().map(|lane| lane.status()).collect()
+    }
+
+    fn lanes(&self) -> Vec<Arc<Lane>> {
+        self.lanes.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes the sinks of these settings, all or none. `stores` are those that exist already, by name.
+    fn make(&self, settings: &[Settings], stores: &mut HashMap<String, Arc<Store>>) -> Result<Vec<Made>, SinkErrors> {
+        let mut errors = Vec::new();
+        let mut made = Vec::new();
+        for settings in settings {
+            match self.make_one(settings, stores) {
+                Ok(lane) => made.push(lane),
+                Err(error) => errors.push(format!("the sink `{}` cannot be started: {error}", settings.name)),
+            }
+        }
+        if errors.is_empty() { Ok(made) } else { Err(SinkErrors(errors)) }
+    }
+
+    fn make_one(&self, settings: &Settings, stores: &mut HashMap<String, Arc<Store>>) -> Result<Made, String> {
+        let kind = kind(&settings.kind).ok_or_else(|| format!("there is no kind of sink `{}`", settings.kind))?;
+        let sink = (kind.open)(settings, &Context { host: &self.host })?;
+        let store = match stores.remove(&settings.name) {
+            Some(store) => store,
+            None => {
+                let dir = self.spools.join(&settings.name);
+                Arc::new(Store::open(&settings.name, &dir, settings.spool_limit as u64, settings.fsync)?)
+            }
+        };
+        let (sender, control) = watch::channel(Control { phase: Phase::Run, reopen: 0 });
+        let lane = Lane {
+            kind: kind.name,
+            settings: settings.clone(),
+            filter: Filter::new(settings, kind),
+            rate: settings.rate_limit.map(|rate| Mutex::new(RateLimit::new(rate))),
+            store,
+            control: sender,
+            task: Mutex::new(None),
+        };
+        Ok((Arc::new(lane), sink, control))
+    }
+
+    fn employ(&self, lane: &Arc<Lane>, sink: Box<dyn Deliver>, control: watch::Receiver<Control>) {
+        let worker = Worker::new(Arc::clone(&lane.store), sink, &lane.settings, control);
+        let task = self.runtime.spawn(worker.run());
+        *lane.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        info!(sink = lane.store.name, kind = lane.kind, "a sink is at work");
+    }
+}
+
+/// A sink that nobody works for yet.
+type Made = (Arc<Lane>, Box<dyn Deliver>, watch::Receiver<Control>);
+
+impl Lane {
+    /// Waits until nobody works for it any more.
+    async fn dismissed(&self) {
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task
+            && let Err(error) = task.await
+            && error.is_panic()
+        {
+            warn!(sink = self.store.name, "the task of a sink has panicked");
+        }
+    }
+
+    fn status(&self) -> SinkStatus {
+        let health = self.store.counters.health().clone();
+        SinkStatus {
+            name: self.store.name.clone(),
+            kind: self.kind,
+            queued: self.store.queued(),
+            spool_bytes: self.store.spool.waiting_bytes(),
+            records: self.store.counters.records(),
+            last_success: health.last_success,
+            failing_since: health.failing_since(),
+            last_error: health.last_error,
+        }
+    }
+}

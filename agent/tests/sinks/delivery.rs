@@ -1,0 +1,154 @@
+//! From the offer to the file: order, filters, `kill -9`, a full disk, other settings.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use distwatch::sink::Fate;
+use distwatch_engine::model::Severity;
+
+use crate::child::Offering;
+use crate::harness::{Running, SmallDisk, account, alert, losses, numbers_in, outgoing, settle, wait_for};
+
+fn file_sink(path: &std::path::Path) -> String {
+    format!("[[sink]]\ntype = \"file\"\npath = {:?}\n", path.to_str().unwrap())
+}
+
+#[test]
+fn every_record_is_in_the_file_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.ndjson");
+    let running = Running::start(dir.path(), &file_sink(&out));
+    running.offer(0..5000);
+    let status = running.until_sent("file");
+    assert_eq!((status.count(Fate::Sent), losses(&status), status.failing_since), (5000, 0, None));
+    running.offer(5000..5100);
+    assert!(running.flush(Duration::from_secs(5)).is_empty());
+    assert_eq!(numbers_in(&fs::read_to_string(out).unwrap()), (0..5100).collect::<Vec<_>>());
+}
+
+#[test]
+fn each_sink_gets_what_it_asked_for_at_the_rate_that_it_allows() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let toml = format!(
+        "{}name = \"some\"\nseverity = \"critical\"\nrules = [\"weak-*\"]\n{}name = \"slow\"\nrate_limit = 10\n",
+        file_sink(&path("some")),
+        file_sink(&path("slow"))
+    );
+    let running = Running::start(dir.path(), &toml);
+    for number in 0..100 {
+        let mut alert = alert(number);
+        if number % 10 == 0 {
+            alert.rule_id = "weak-cookie".into();
+        }
+        if number % 20 == 0 {
+            alert.severity = Severity::Critical;
+        }
+        running.sinks.offer(&outgoing(&alert));
+    }
+    let slow = running.until_sent("slow");
+    assert_eq!(slow.count(Fate::Sent) + slow.count(Fate::RateLimited), 100);
+    assert!(slow.count(Fate::RateLimited) > 0 && losses(&slow) == 0);
+    running.flush(Duration::from_secs(5));
+    assert_eq!(numbers_in(&fs::read_to_string(path("some")).unwrap()), [0, 20, 40, 60, 80]);
+}
+
+#[test]
+fn an_alert_that_was_offered_survives_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.ndjson");
+    let toml = file_sink(&out);
+    let mut next = 0;
+    for round in 0..4 {
+        let mut offering = Offering::start(dir.path(), &toml);
+        offering.offer(next..next + 100_000);
+        offering.until_offered(next + 300 * (round + 1));
+        // Each alert that it had been told of by now must arrive, whatever the kill cuts off.
+        next = offering.kill() + 1;
+    }
+    Offering::start(dir.path(), &toml).end();
+    let received: Vec<u64> = numbers_in(&fs::read_to_string(&out).unwrap());
+    // The last one of each round may have been offered without having been said.
+    let received: Vec<u64> = received.into_iter().filter(|number| *number < next).collect();
+    settle("file", "kill -9 of the process, four times", next, &received);
+}
+
+#[test]
+fn a_full_disk_is_counted_and_said_and_space_that_returns_is_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(&dir.path().join("small"), "1m") else { return };
+    let ballast = disk.0.join("ballast");
+    let out = dir.path().join("out.ndjson");
+    // The spool and one of the logs are on the disk that fills up.
+    let toml = format!("{}name = \"good\"\n{}name = \"bad\"\n", file_sink(&out), file_sink(&disk.0.join("log.ndjson")));
+    let toml = toml.replace("[[sink]]\n", "[[sink]]\nretry_first = \"50ms\"\nretry_longest = \"500ms\"\n");
+    let running = Running::start(&disk.0, &toml);
+    running.offer(0..100);
+    running.until_sent("bad");
+    // What is left is taken, to the last page.
+    let full = fs::write(&ballast, vec![0_u8; 2 << 20]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    for start in (100..6000).step_by(1000) {
+        running.offer(start..(start + 1000).min(6000));
+        running.until_sent("good");
+    }
+    let good = running.status("good");
+    assert_eq!((good.count(Fate::Sent), losses(&good)), (6000, 0), "a sink elsewhere goes on from memory");
+    assert!(good.failing_since.is_some(), "and says that its spool cannot be written");
+    let bad =
+        wait_for("the failure to be noticed", || Some(running.status("bad")).filter(|it| it.failing_since.is_some()));
+    assert!(bad.last_error.unwrap().contains("No space left"));
+    running.offer(6000..40_000);
+    let counted = wait_for("losses to be counted", || Some(running.status("bad")).filter(|it| losses(it) > 0));
+    assert_eq!(counted.count(Fate::DiskFull), losses(&counted));
+    let space = Instant::now();
+    fs::remove_file(&ballast).unwrap();
+    fs::remove_file(disk.0.join("log.ndjson")).unwrap();
+    running.reload(&toml);
+    wait_for("the good sink to be well", || running.status("good").failing_since.is_none().then_some(()));
+    assert!(space.elapsed() < Duration::from_secs(5), "it took {:?}", space.elapsed());
+    let good = running.until_sent("good");
+    let received = numbers_in(&fs::read_to_string(&out).unwrap());
+    let account = account(40_000, &received);
+    println!("disk full: {account:?}");
+    assert_eq!((account.lost, account.out_of_order), (losses(&good), 0));
+    assert_eq!(good.count(Fate::Sent) + losses(&good), 40_000);
+}
+
+#[test]
+fn a_sink_that_changes_sends_what_it_had_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (kept, moved, missing) = (dir.path().join("kept"), dir.path().join("moved"), dir.path().join("no/such/folder"));
+    let settings = |path: &std::path::Path| {
+        format!("{}name = \"kept\"\n{}name = \"changing\"\n", file_sink(&kept), file_sink(path))
+            .replace("[[sink]]\n", "[[sink]]\nretry_first = \"1h\"\nretry_longest = \"1h\"\n")
+    };
+    let running = Running::start(dir.path(), &settings(&missing));
+    running.offer(0..500);
+    running.until_sent("kept");
+    fs::rename(&kept, dir.path().join("put-away")).unwrap();
+    wait_for("the failure", || running.status("changing").failing_since);
+    running.reload(&settings(&moved));
+    running.offer(500..600);
+    running.until_sent("changing");
+    running.until_sent("kept");
+    assert!(running.flush(Duration::from_secs(5)).is_empty());
+    assert_eq!(numbers_in(&fs::read_to_string(moved).unwrap()), (0..600).collect::<Vec<_>>());
+    assert_eq!(numbers_in(&fs::read_to_string(kept).unwrap()), (500..600).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_a_flush_cannot_send_stays_and_is_sent_by_the_next_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("later/out.ndjson");
+    let running = Running::start(dir.path(), &file_sink(&out));
+    running.offer(0..700);
+    let start = Instant::now();
+    let left = running.flush(Duration::from_millis(300));
+    assert!(start.elapsed() < Duration::from_secs(3));
+    assert_eq!(left["file"], 700);
+    fs::create_dir(out.parent().unwrap()).unwrap();
+    let running = Running::start(dir.path(), &file_sink(&out));
+    running.until_sent("file");
+    assert_eq!(numbers_in(&fs::read_to_string(out).unwrap()), (0..700).collect::<Vec<_>>());
+}

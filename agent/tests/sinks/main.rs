@@ -1,0 +1,5 @@
+//! Sinks as an operator relies on them: every record arrives, in order, whatever happens to server, disk and process.
+
+mod child;
+mod delivery;
+mod harness;
