@@ -12,17 +12,27 @@
 //! offered. What cannot arrive is counted by its reason. A kind of sink is one file in `sink/` and one row in
 //! [`KINDS`]; what it takes from the configuration is one row in `config/section/sink.rs`.
 
+mod alertmanager;
 mod backoff;
 mod deliver;
 mod file;
 mod filter;
 mod format;
+pub(crate) mod http;
+mod journald;
+mod loki;
+pub(crate) mod nats;
+mod otlp;
 mod outgoing;
 pub mod settings;
 mod spool;
 mod status;
 mod stdout;
 mod store;
+mod syslog;
+pub(crate) mod template;
+mod tls;
+mod webhook;
 mod worker;
 mod writer;
 
@@ -71,7 +81,17 @@ pub struct Context<'a> {
 }
 
 /// All kinds of sink.
-pub const KINDS: &[&Kind] = &[&stdout::KIND, &file::KIND];
+pub const KINDS: &[&Kind] = &[
+    &stdout::KIND,
+    &file::KIND,
+    &journald::KIND,
+    &syslog::KIND,
+    &loki::KIND,
+    &alertmanager::KIND,
+    &webhook::KIND,
+    &otlp::KIND,
+    &nats::KIND,
+];
 
 /// The kind of this name.
 #[must_use]

@@ -456,13 +456,75 @@ fn the_schema_takes_the_right_files_and_refuses_the_wrong_ones() {
     }
 }
 
+#[test]
+fn sinks_are_read_with_their_defaults_and_the_mistakes_in_them_are_told() {
+    let Config { sinks, .. } = right(
+        "[[sink]]\ntype = \"loki\"\nurl = \"http://127.0.0.1:3100\"\n\
+         [[sink]]\ntype = \"loki\"\nname = \"second\"\nurl = \"https://loki.example\"\nuser = \"u\"\n\
+         password_file = \"secret\"\nseverity = \"high\"\nrules = [\"*-node\"]\nlabels = { env = \"test\" }\n",
+    );
+    assert_eq!(sinks.iter().map(|sink| sink.name.as_str()).collect::<Vec<_>>(), ["loki", "second"]);
+    assert_eq!(sinks[0].spool_limit, 256 << 20);
+    assert_eq!(sinks[1].severity, Severity::High);
+    assert_eq!(sinks[1].auth.password.file.as_deref(), Some(Path::new("dir/secret")));
+    for (text, expected) in [
+        ("[sink]\ntype = \"file\"", "1:1: sink: expected a list, found a table"),
+        ("[[sink]]\npath = \"x\"", "1:1: sink: a sink has no type"),
+        ("[[sink]]\ntype = \"lokki\"", "2:8: sink.type: there is no sink of the type `lokki` | did you mean `loki`?"),
+        ("[[sink]]\ntype = \"file\"", "1:1: sink: a sink of the type file needs `path`"),
+        ("[[sink]]\ntype = \"stdout\"\npath = \"x\"", "3:1: `path` is not a key of [sink]"),
+        ("[[sink]]\ntype = \"stdout\"\n[[sink]]\ntype = \"stdout\"", "3:1: sink: there is a sink of the name `stdout`"),
+        ("[[sink]]\ntype = \"stdout\"\nname = \"../up\"", "3:8: sink.name: `../up` is no name for a sink"),
+        ("[[sink]]\ntype = \"stdout\"\nevents = [\"alerts\"]", "3:10: sink.events: `alerts` matches no kind of record"),
+        ("[[sink]]\ntype = \"stdout\"\nrules = [\"hiden-*\"]", "3:9: sink.rules: `hiden-*` matches no rule"),
+        (
+            "[[sink]]\ntype = \"stdout\"\nformat = \"ocsf\"\nevents = [\"*\"]",
+            "4:10: sink.events: records of the kind link cannot be told here",
+        ),
+        ("[[sink]]\ntype = \"loki\"\nurl = \"http://me:hunter2@x\"", "3:7: sink.url: it holds a user or a password"),
+        ("[[sink]]\ntype = \"loki\"\nurl = \"x:1\"", "3:7: sink.url: it does not begin with http://"),
+        (
+            "[[sink]]\ntype = \"loki\"\nurl = \"http://x\"\nlabels = { \"a.b\" = \"c\" }",
+            "4:12: sink.labels: `a.b` is no name of a label",
+        ),
+        (
+            "[[sink]]\ntype = \"webhook\"\nurl = \"http://x\"\nheaders = { Authorization = \"hunter2\" }",
+            "4:13: sink.headers: `Authorization` holds a secret",
+        ),
+        ("[[sink]]\ntype = \"webhook\"\nurl = \"http://x\"\nbody = \"{{\"", "4:8: sink.body: a `{{` has no `}}`"),
+        (
+            "[[sink]]\ntype = \"webhook\"",
+            "1:1: sink: a sink of the type webhook needs `url` or `url_file` or `url_env`",
+        ),
+        (
+            "[[sink]]\ntype = \"otlp\"\nurl = \"http://x\"\ntoken_env = \"hunter 2\"",
+            "4:13: sink.token_env: it is no name of a variable",
+        ),
+        (
+            "[[sink]]\ntype = \"otlp\"\nurl = \"http://x\"\ntoken_env = \"A\"\ntoken_file = \"b\"",
+            "4:1: sink: `token_file` and `token_env` contradict each other",
+        ),
+        (
+            "[[sink]]\ntype = \"otlp\"\nurl = \"http://x\"\nkey_file = \"b\"",
+            "4:1: sink: `key_file` means nothing alone | give `certificate_file` too",
+        ),
+        ("[[sink]]\ntype = \"syslog\"\naddress = \"host\"", "3:11: sink.address: it has no port"),
+        ("[[sink]]\ntype = \"nats\"\nurl = \"nats://x\"\nsubject = \"a.*\"", "4:11: sink.subject: it is no subject"),
+    ] {
+        let mistakes = wrong(text);
+        assert_eq!(mistakes.len(), 1, "{text}: {mistakes:?}");
+        assert!(mistakes[0].starts_with(expected), "{text}: {mistakes:?}");
+        assert!(!mistakes[0].contains("hunter"), "{mistakes:?}");
+    }
+}
+
 /// Pieces of real files, so that random text gets past the parser now and then.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => prop::sample::select(vec![
             "[network]\n", "isolated", "tunnels", "[epmd]\n", "ports", " = ", "[", "]", "{", "}", ", ", "\n", "\"",
             "[[cluster]]\n", "name", "nodes", "links_to", "[rules.hidden-node]\n", "allow", "severity", "[limits]\n",
-            "flow_memory", "\"64 MiB\"", "\"lo\"", "\"10.0.0.0/8\"", "\"9-\"", "1", "-1", "99999999999999999999", "true",
+            "[[sink]]\n", "type", "\"loki\"", "url", "\"http://x\"", "flow_memory", "\"64 MiB\"", "\"lo\"", "\"10.0.0.0/8\"", "\"9-\"", "1", "-1", "99999999999999999999", "true",
             "0x7f", "1.5", "1979-05-27", "words_file", "[cookies]\n", "idle_link", "\"2m\"", ".", "'''",
         ]).prop_map(str::to_owned),
         1 => any::<String>(),

@@ -43,12 +43,38 @@ impl AlertView {
     pub(crate) fn severity(&self) -> Severity {
         severity(&self.record["alert"])
     }
+
+    /// Whether the condition has ended.
+    pub(crate) fn is_resolved(&self) -> bool {
+        self.text("status") == "resolved"
+    }
+
+    /// The two ends that it is about, as far as its subject names two.
+    pub(crate) fn ends(&self) -> Option<(&str, &str)> {
+        self.text("subject").split_once(" -> ")
+    }
+
+    /// The whole record.
+    pub(crate) const fn record(&self) -> &Value {
+        &self.record
+    }
 }
 
 /// The severity that an `alert` object has.
 fn severity(alert: &Value) -> Severity {
     let word = alert["severity"].as_str().unwrap_or_default();
     Severity::ALL.into_iter().find(|severity| severity.name() == word).unwrap_or(Severity::Info)
+}
+
+/// The level of the same meaning in syslog (RFC 5424, section 6.2.1) and in the journal.
+pub(crate) const fn syslog_level(severity: Severity) -> u8 {
+    match severity {
+        Severity::Info => 6,
+        Severity::Low => 5,
+        Severity::Medium => 4,
+        Severity::High => 3,
+        Severity::Critical => 2,
+    }
 }
 
 /// Where a field may be missing: `null` is left out of objects.

@@ -2,4 +2,7 @@
 
 mod child;
 mod delivery;
+mod faults;
 mod harness;
+mod loki;
+mod standin;

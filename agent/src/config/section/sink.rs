@@ -20,7 +20,7 @@ use crate::record::EventType;
 use crate::sink::settings::Format;
 use crate::sink::{self, Settings};
 
-use keys::{COMMON, ROWS, Row};
+use keys::{COMMON, NEEDS, ONE_OF, ROWS, Row};
 
 const HELP: &str = "Where records go. Repeat the section for each place; any number of each type. Records that a place \
                     has not taken wait on disk, and are sent in order.";
@@ -163,6 +163,25 @@ fn check(item: &Item<'_>, table: &DeTable<'_>, row: &Row, settings: &Settings, c
                 None => "give it".to_owned(),
             };
             checker.wrong(item.span(), what, advice);
+        }
+    }
+    let place = |name: &str| table.iter().find(|(key, _)| key.get_ref() == name).map(|(key, _)| key.span());
+    for one_of in ONE_OF {
+        let given: Vec<&str> = one_of.iter().copied().filter(|name| table.contains_key(*name)).collect();
+        if let [first, second, ..] = given.as_slice()
+            && let Some(span) = place(second)
+        {
+            let what = format!("`{first}` and `{second}` contradict each other");
+            checker.wrong(span, what, "keep one of them");
+        }
+    }
+    for (name, others) in NEEDS {
+        if let (Some(span), false) = (place(name), others.iter().any(|other| table.contains_key(*other))) {
+            checker.wrong(
+                span,
+                format!("`{name}` means nothing alone"),
+                format!("give `{}` too", others.join("` or `")),
+            );
         }
     }
     let only_alerts = sink::kind(row.kind).is_some_and(|kind| kind.only_alerts) || settings.format == Format::Ocsf;

@@ -1,15 +1,19 @@
 //! The forms of values that only sinks have.
 
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::path::PathBuf;
 
 use distwatch_engine::policy::Patterns;
 use serde_json::{Value as Json, json};
 
 use crate::config::checker::{Checker, Item};
-use crate::config::form::{Form, Globs, Name, Words, string};
+use crate::config::form::{Form, Globs, List, Name, Words, string};
 use crate::config::mistake::quoted;
 use crate::record::EventType;
-use crate::sink::settings::{Format, Fsync};
+use crate::sink::settings::{Format, Fsync, Transport};
+use crate::sink::template::Template;
+use crate::sink::{http, nats};
 
 impl Words for Format {
     const WORDS: &'static [(&'static str, Self)] =
@@ -19,6 +23,30 @@ impl Words for Format {
 impl Words for Fsync {
     const WORDS: &'static [(&'static str, Self)] =
         &[("never", Self::Never), ("interval", Self::Interval), ("always", Self::Always)];
+}
+
+impl Words for Transport {
+    const WORDS: &'static [(&'static str, Self)] = &[("udp", Self::Udp), ("tcp", Self::Tcp), ("tls", Self::Tls)];
+}
+
+/// A facility of syslog (RFC 5424, section 6.2.1).
+pub(super) type Facility = u8;
+
+impl Words for Facility {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("user", 1),
+        ("daemon", 3),
+        ("auth", 4),
+        ("authpriv", 10),
+        ("local0", 16),
+        ("local1", 17),
+        ("local2", 18),
+        ("local3", 19),
+        ("local4", 20),
+        ("local5", 21),
+        ("local6", 22),
+        ("local7", 23),
+    ];
 }
 
 /// What a sink is called: a folder has this name, and a label of a metric this value.
@@ -129,5 +157,287 @@ impl Form for FilePath {
 
     fn schema() -> Json {
         json!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// A text of which somebody else knows whether it is right.
+pub(super) struct Checked<C>(PhantomData<C>);
+
+/// Knows whether a text is right.
+pub(super) trait Check {
+    /// What it should be.
+    const ADVICE: &'static str;
+
+    /// What is wrong with it.
+    fn check(text: &str) -> Result<(), String>;
+}
+
+impl<C: Check> Form for Checked<C> {
+    type Value = String;
+
+    fn read(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<String> {
+        let text = checker.text(item, C::ADVICE)?;
+        match C::check(text) {
+            Ok(()) => Some(text.to_owned()),
+            Err(what) => {
+                // The text itself may be a secret that is in the wrong place, so it is not repeated.
+                checker.wrong(item.span(), what, C::ADVICE);
+                None
+            }
+        }
+    }
+
+    fn write(value: &String) -> Option<String> {
+        Name::write(value)
+    }
+
+    fn schema() -> Json {
+        Name::schema()
+    }
+}
+
+/// An address of HTTP.
+pub(super) struct HttpUrl;
+
+impl Check for HttpUrl {
+    const ADVICE: &'static str = "write it as \"https://host:port/path\"";
+
+    fn check(text: &str) -> Result<(), String> {
+        http::url(text).map(drop)
+    }
+}
+
+/// An address of NATS.
+pub(super) struct NatsUrl;
+
+impl Check for NatsUrl {
+    const ADVICE: &'static str = "write it as \"nats://host:4222\" or \"tls://host:4222\"";
+
+    fn check(text: &str) -> Result<(), String> {
+        nats::check_url(text)
+    }
+}
+
+/// A subject of NATS.
+pub(super) struct Subject;
+
+impl Check for Subject {
+    const ADVICE: &'static str = "write it as \"distwatch.{event_type}\"";
+
+    fn check(text: &str) -> Result<(), String> {
+        nats::check_subject(text)
+    }
+}
+
+/// A host and a port.
+pub(super) struct HostPort;
+
+impl Check for HostPort {
+    const ADVICE: &'static str = "write it as \"host:6514\" or \"[::1]:6514\"";
+
+    fn check(text: &str) -> Result<(), String> {
+        let (host, port) = text.rsplit_once(':').ok_or("it has no port")?;
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        if host.is_empty() || (host.contains(':') && !bracketed) || port.parse::<u16>().is_ok_and(|port| port == 0) {
+            return Err("it is no host and port".to_owned());
+        }
+        port.parse::<u16>().map(drop).map_err(|_| "it has no port".to_owned())
+    }
+}
+
+/// A body with parts of a record in it.
+pub(super) struct Body;
+
+impl Check for Body {
+    const ADVICE: &'static str = "enclose the path of a part of the record: {{alert.reason}}";
+
+    fn check(text: &str) -> Result<(), String> {
+        Template::parse(text).map(drop)
+    }
+}
+
+/// What a body is.
+pub(super) struct MediaType;
+
+impl Check for MediaType {
+    const ADVICE: &'static str = "write it as \"application/json\"";
+
+    fn check(text: &str) -> Result<(), String> {
+        let fits = text.bytes().all(|it| it.is_ascii_graphic() || it == b' ') && text.contains('/');
+        if fits { Ok(()) } else { Err("it is no media type".to_owned()) }
+    }
+}
+
+/// A tenant of Loki, which is the value of a header.
+pub(super) struct Tenant;
+
+impl Check for Tenant {
+    const ADVICE: &'static str = "write letters, digits and `!-_.*'()`";
+
+    fn check(text: &str) -> Result<(), String> {
+        let fits = |it: u8| it.is_ascii_alphanumeric() || b"!-_.*'()|".contains(&it);
+        if text.bytes().all(fits) { Ok(()) } else { Err("it is no tenant".to_owned()) }
+    }
+}
+
+/// A variable of the environment. Its value is not looked at: it may be set for the daemon alone.
+pub(super) struct Variable;
+
+impl Check for Variable {
+    const ADVICE: &'static str = "write the name of a variable, as \"LOKI_PASSWORD\"; never the secret itself";
+
+    fn check(text: &str) -> Result<(), String> {
+        let fits = |it: u8| it.is_ascii_alphanumeric() || it == b'_';
+        if text.bytes().all(fits) && !text.starts_with(|it: char| it.is_ascii_digit()) {
+            return Ok(());
+        }
+        Err("it is no name of a variable".to_owned())
+    }
+}
+
+/// A list of one element, written without brackets.
+pub(super) struct Single<F>(PhantomData<F>);
+
+impl<F: Form> Form for Single<F> {
+    type Value = Vec<F::Value>;
+
+    fn read(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Self::Value> {
+        F::read(item, checker).map(|value| vec![value])
+    }
+
+    fn write(value: &Self::Value) -> Option<String> {
+        value.first().and_then(F::write)
+    }
+
+    fn schema() -> Json {
+        F::schema()
+    }
+}
+
+/// One element, or a list of them.
+pub(super) struct Several<F>(PhantomData<F>);
+
+impl<F: Form> Form for Several<F> {
+    type Value = Vec<F::Value>;
+
+    fn read(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Self::Value> {
+        match item.get_ref().is_array() {
+            true => List::<F>::read(item, checker),
+            false => Single::<F>::read(item, checker),
+        }
+    }
+
+    fn write(value: &Self::Value) -> Option<String> {
+        if value.is_empty() { None } else { List::<F>::write(value) }
+    }
+
+    fn schema() -> Json {
+        json!({ "anyOf": [F::schema(), List::<F>::schema()] })
+    }
+}
+
+/// Names with values, as an inline table or a section of its own.
+pub(super) struct Pairs<P>(PhantomData<P>);
+
+/// What the names and values of [`Pairs`] may be.
+pub(super) trait Pair {
+    /// How they are written.
+    const ADVICE: &'static str;
+
+    /// The pattern of names, for the schema.
+    const NAMES: &'static str;
+
+    /// What is wrong with one.
+    fn check(name: &str, value: &str) -> Result<(), String>;
+}
+
+impl<P: Pair> Form for Pairs<P> {
+    type Value = BTreeMap<String, String>;
+
+    fn read(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Self::Value> {
+        let table = checker.table(item, P::ADVICE)?;
+        let mut pairs = BTreeMap::new();
+        for (name, item) in table {
+            let Some(value) = checker.text(item, P::ADVICE) else { continue };
+            match P::check(name.get_ref(), value) {
+                Ok(()) => drop(pairs.insert(name.get_ref().to_string(), value.to_owned())),
+                Err(what) => checker.wrong(name.span(), what, P::ADVICE),
+            }
+        }
+        Some(pairs)
+    }
+
+    fn write(value: &Self::Value) -> Option<String> {
+        let pairs: Vec<String> =
+            value.iter().map(|(name, value)| format!("{} = {}", string(name), string(value))).collect();
+        if pairs.is_empty() { None } else { Some(format!("{{ {} }}", pairs.join(", "))) }
+    }
+
+    fn schema() -> Json {
+        json!({
+            "type": "object",
+            "propertyNames": { "pattern": P::NAMES },
+            "additionalProperties": { "type": "string", "minLength": 1 },
+        })
+    }
+}
+
+/// Labels of Loki and of Alertmanager.
+pub(super) struct Labels;
+
+/// Labels that are set by the sinks themselves.
+const OWN_LABELS: [&str; 11] = [
+    "service_name",
+    "host",
+    "event_type",
+    "alertname",
+    "service",
+    "severity",
+    "rule_id",
+    "subject",
+    "fingerprint",
+    "from_node",
+    "to_node",
+];
+
+/// The longest value that Loki takes.
+const LONGEST_LABEL: usize = 2048;
+
+impl Pair for Labels {
+    const ADVICE: &'static str = "write a few names with values that stay the same: { env = \"production\" }";
+    const NAMES: &'static str = "^[a-zA-Z_][a-zA-Z0-9_]*$";
+
+    fn check(name: &str, value: &str) -> Result<(), String> {
+        let fits = |it: u8| it.is_ascii_alphanumeric() || it == b'_';
+        if !name.bytes().all(fits) || name.starts_with(|it: char| it.is_ascii_digit()) {
+            return Err(format!("{} is no name of a label: letters, digits and `_`", quoted(name)));
+        }
+        if OWN_LABELS.contains(&name) {
+            return Err(format!("{} is set by the sink", quoted(name)));
+        }
+        if value.len() > LONGEST_LABEL { Err("the value is too long".to_owned()) } else { Ok(()) }
+    }
+}
+
+/// Headers of requests.
+pub(super) struct Headers;
+
+impl Pair for Headers {
+    const ADVICE: &'static str = "write names with values: { X-Team = \"storage\" }; credentials belong in `user`, \
+                                  `password_file` and `token_file`";
+    const NAMES: &'static str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
+
+    fn check(name: &str, value: &str) -> Result<(), String> {
+        let fits = |it: u8| it.is_ascii_alphanumeric() || b"!#$%&'*+.^_`|~-".contains(&it);
+        if name.is_empty() || !name.bytes().all(fits) {
+            return Err(format!("{} is no name of a header", quoted(name)));
+        }
+        if ["authorization", "proxy-authorization", "cookie"].contains(&name.to_ascii_lowercase().as_str()) {
+            return Err(format!("{} holds a secret, which has no place here", quoted(name)));
+        }
+        if !value.bytes().all(|it| it == b'\t' || (b' '..0x7f).contains(&it)) {
+            return Err(format!("the value of {} has characters that no header can have", quoted(name)));
+        }
+        Template::parse(value).map(drop)
     }
 }
