@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::bail;
 
-use crate::run::{cargo, run as run_program, which};
+use crate::run::{cargo, repository, run as run_program, which};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -60,10 +60,27 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool { needs: "cpio", package: "cpio", without: NO_KERNELS },
     Tool { needs: "xz", package: "xz-utils", without: NO_KERNELS },
     Tool { needs: "openssl", package: "openssl", without: "no certificates can be made" },
+    Tool {
+        needs: "prometheus-alertmanager",
+        package: "prometheus-alertmanager",
+        without: "alerts cannot be sent to a real Alertmanager",
+    },
+    Tool { needs: "nats-server", package: "nats-server", without: "records cannot be sent to a real stream" },
+    Tool { needs: "rsyslogd", package: "rsyslog", without: "records cannot be sent to a real syslog server" },
+    Tool {
+        needs: "/usr/share/doc/rsyslog-openssl",
+        package: "rsyslog-openssl",
+        without: "records cannot be sent to a syslog server over TLS",
+    },
+    Tool { needs: "/lib/systemd/systemd-journald", package: "systemd", without: "no journal can be started" },
+    Tool { needs: "pip3", package: "python3-pip", without: "no OTLP collector can be installed" },
 ];
 
 const NO_LINKER: &str = "bpf-linker, which links the kernel's programs, cannot be built";
 const NO_KERNELS: &str = "the kernels of Debian's releases cannot be tried";
+
+/// An OTLP collector, from PyPI, for the tests alone.
+const COLLECTOR: &str = "target/tools/rotel/rotel-agent";
 
 /// The tools that this machine lacks.
 pub(crate) fn missing() -> Vec<&'static Tool> {
@@ -87,7 +104,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let no_linker = which("bpf-linker").is_none();
     if arguments.check {
         missing.iter().for_each(|tool| eprintln!("missing: {} ({}): {}", tool.needs, tool.package, tool.without));
-        if !missing.is_empty() || no_fuzz || no_linker {
+        let no_collector = !repository().join(COLLECTOR).exists();
+        if no_collector {
+            eprintln!("missing: {COLLECTOR} (rotel, from PyPI): records cannot be sent to a real OTLP collector");
+        }
+        if !missing.is_empty() || no_fuzz || no_linker || no_collector {
             bail!("not everything that tests need is here: `cargo xtask setup` installs it");
         }
         return Ok(());
@@ -104,11 +125,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if no_fuzz {
         run_program(&mut cargo(&["install", "--locked", "cargo-fuzz"]))?;
     }
-    if no_linker {
-        // With the LLVM of Debian's compiler; the default would be to fetch another one.
-        let install = ["install", "--locked", "bpf-linker", "--version", "0.13.0", "--no-default-features"];
-        let mut install = cargo(&[&install[..], &["--features", "llvm-22"]].concat());
-        run_program(install.env("LLVM_PREFIX", "/usr/lib/llvm-22"))?;
+    if !repository().join(COLLECTOR).exists() {
+        let folder = repository().join("target/tools");
+        run_program(Command::new("pip3").args(["install", "-q", "rotel", "--target"]).arg(folder))?;
     }
     for component in ["rustfmt", "clippy"] {
         // Without rustup the toolchain is the distribution's, and so are its components.

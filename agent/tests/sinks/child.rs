@@ -5,12 +5,12 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use crate::harness::{PATIENCE, Running, numbered};
+use crate::harness::{PATIENCE, Running, numbered, numbers_in};
 
 const STATE: &str = "DISTWATCH_TEST_CHILD_STATE";
 const CONFIG: &str = "DISTWATCH_TEST_CHILD_CONFIG";
 
-/// Offers the numbers that it is told on standard input, and says each one once it has been offered. Ends in good order
+/// Offers the numbers that it is told on standard input, and says each one on standard error once it has been offered. Ends in good order
 /// when standard input does.
 #[test]
 fn offering_process() {
@@ -22,12 +22,10 @@ fn offering_process() {
         };
         for number in first.parse::<u64>().unwrap()..end.parse().unwrap() {
             running.sinks.offer(&numbered(number));
-            println!("offered {number}");
+            eprintln!("offered {number}");
         }
-        std::io::stdout().flush().unwrap();
     }
     running.flush(PATIENCE);
-    println!("flushed");
 }
 
 /// The process, and what it says.
@@ -35,6 +33,7 @@ pub(crate) struct Offering {
     child: Child,
     input: Option<ChildStdin>,
     said: Receiver<String>,
+    printed: Receiver<String>,
     last: u64,
 }
 
@@ -46,13 +45,11 @@ impl Offering {
             .env(CONFIG, toml)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (sender, said) = channel();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Self { input: child.stdin.take(), child, said, last: 0 }
+        let (said, printed) = (lines(child.stderr.take().unwrap()), lines(child.stdout.take().unwrap()));
+        Self { input: child.stdin.take(), child, said, printed, last: 0 }
     }
 
     /// Lets it offer these, and does not wait for it.
@@ -68,6 +65,15 @@ impl Offering {
         }
     }
 
+    /// The numbers of the first records that it prints itself.
+    pub(crate) fn records(&self, count: u64) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        while (numbers.len() as u64) < count {
+            numbers.extend(numbers_in(&self.printed.recv_timeout(PATIENCE).expect("it goes on")));
+        }
+        numbers
+    }
+
     /// Kills it at once (SIGKILL), and returns the last number that it had offered by its own word.
     pub(crate) fn kill(mut self) -> u64 {
         self.child.kill().unwrap();
@@ -80,6 +86,13 @@ impl Offering {
         drop(self.input.take());
         assert!(self.child.wait().unwrap().success());
     }
+}
+
+fn lines(out: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = channel();
+    let out = BufReader::new(out).lines().map_while(Result::ok);
+    std::thread::spawn(move || out.into_iter().try_for_each(|line| sender.send(line)));
+    lines
 }
 
 fn offered(line: &str) -> Option<u64> {
