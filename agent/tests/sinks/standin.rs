@@ -66,7 +66,11 @@ impl StandIn {
     pub(crate) fn http(judge: impl Fn(&Request) -> (u16, String, Vec<u64>) + Send + Sync + 'static) -> Self {
         Self::start(Arc::new(move |stream, server| {
             let mut reader = BufReader::new(stream);
+            let generation = server.generation.load(Ordering::SeqCst);
             while let Some(request) = read_request(&mut reader) {
+                if server.generation.load(Ordering::SeqCst) != generation {
+                    return;
+                }
                 let (status, text, numbers) = match server.mode() {
                     Mode::Status(status) => {
                         server.hurt.fetch_add(1, Ordering::SeqCst);
@@ -89,7 +93,11 @@ impl StandIn {
     pub(crate) fn syslog() -> Self {
         Self::start(Arc::new(|stream, server| {
             let mut reader = BufReader::new(stream);
+            let generation = server.generation.load(Ordering::SeqCst);
             while let Some(message) = read_counted(&mut reader) {
+                if server.generation.load(Ordering::SeqCst) != generation {
+                    return;
+                }
                 server.received.lock().unwrap().extend(counts(&message));
             }
         }))
@@ -121,7 +129,7 @@ impl StandIn {
     pub(crate) fn set(&self, mode: Mode) {
         *self.mode.lock().unwrap() = mode;
         self.generation.fetch_add(1, Ordering::SeqCst);
-        // Wakes up the listener, which looks at the mode.
+        // Wakes up the listener, which looks at the mode. Old connections are worth nothing from here on.
         drop(TcpStream::connect(self.address));
         let listens = mode != Mode::Stopped;
         if listens && !self.listening.load(Ordering::SeqCst) {
