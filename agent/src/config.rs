@@ -187,6 +187,12 @@ pub fn show(loaded: &Loaded) -> String {
     out
 }
 
+/// The keys of all sinks, as tables of Markdown.
+#[must_use]
+pub fn sinks_markdown() -> String {
+    section::sinks_markdown()
+}
+
 /// What is configured of one sink, as it would stand in the file: two that are written alike are alike.
 #[must_use]
 pub fn sink_text(settings: &sink::Settings) -> String {

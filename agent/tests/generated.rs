@@ -55,3 +55,13 @@ fn the_sample_report_in_the_readme_is_current() {
     let sample = String::from_utf8(output.stdout).unwrap();
     current("README.md", &format!("{before}{BEGIN}```text\n{sample}```\n{END}{after}"));
 }
+
+#[test]
+fn the_keys_of_sinks_are_current() {
+    let path = "docs/sinks.md";
+    let text = std::fs::read_to_string(repository().join(path)).unwrap();
+    let (begin, end) = ("<!-- keys: written by `cargo xtask docs` -->\n", "<!-- end of keys -->\n");
+    let (before, rest) = text.split_once(begin).expect("the page has a place for keys");
+    let (_, after) = rest.split_once(end).expect("the place for keys has an end");
+    current(path, &format!("{before}{begin}{}{end}{after}", distwatch::config::sinks_markdown()));
+}

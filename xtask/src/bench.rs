@@ -47,11 +47,21 @@ enum What {
     Analyze,
     /// Terms: the walker against eetf, erltf and `binary_to_term`.
     Etf,
+    /// Ten thousand records a second through every kind of sink at once: the time of an offer, memory, processor.
+    Sinks {
+        /// Records a second.
+        #[arg(long, default_value_t = 10_000)]
+        rate: u64,
+        /// How long, in seconds.
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
 }
 
 /// Runs the wanted benchmark.
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench.what.as_ref().unwrap_or(&What::Analyze) {
+        What::Sinks { rate, seconds } => sinks(*rate, *seconds),
         What::Record => recording(bench).map(|path| println!("{}", path.display())),
         What::Analyze => analyze(bench),
         What::Etf => {
@@ -61,6 +71,20 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
             if status.success() { Ok(()) } else { bail!("the term benchmark ended with {status}") }
         }
     }
+}
+
+/// Once with an alert among a hundred records, as hosts have them at their worst, and once with nothing but alerts.
+fn sinks(rate: u64, seconds: u64) -> Result<()> {
+    for alert_every in [100, 1] {
+        let status = Command::new("cargo")
+            .args(["run", "--release", "--quiet", "--package", "distwatch", "--example", "sinks_load", "--"])
+            .args([rate, seconds, alert_every].map(|number| number.to_string()))
+            .status()?;
+        if !status.success() {
+            bail!("the benchmark of the sinks ended with {status}");
+        }
+    }
+    Ok(())
 }
 
 /// The recording, made if it is not there.

@@ -77,6 +77,12 @@ const FENCES: &[Fence] = &[
         reason: "one external crate, one room: what this process may do is decided in privilege",
     },
     Fence {
+        words: &["reqwest"],
+        within: "agent/src/",
+        allowed: &["agent/src/sink/http"],
+        reason: "one external crate, one room: requests are made in sink/http",
+    },
+    Fence {
         words: &["clap"],
         within: "",
         allowed: &["agent/src/cli", "xtask/"],

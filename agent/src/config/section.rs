@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 use distwatch_engine::detect::Rule;
 use serde_json::Value as Json;
 
-pub(super) use sink::text as sink_text;
+pub(super) use sink::{markdown as sinks_markdown, text as sink_text};
 
 use super::Config;
 use super::checker::{Checker, Item};

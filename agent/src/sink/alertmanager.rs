@@ -9,14 +9,13 @@ use std::time::{Duration, Instant};
 
 use distwatch_engine::model::Severity;
 use distwatch_engine::time::Timestamp;
-use reqwest::Url;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::deliver::{Batch, Deliver, Entry, Outcome, Sending};
 use super::format::AlertView;
-use super::http::{self, Answer, Http};
+use super::http::{self, Answer, Http, Url};
 use super::settings::{AlertmanagerSettings, Settings};
 use super::status::now;
 use super::{Context, Kind};

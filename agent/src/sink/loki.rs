@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::deliver::{Batch, Deliver, Entry, Outcome, Sending};
 use super::format::{AlertView, render};
-use super::http::{self, Answer, Http};
+use super::http::{self, Answer, Http, Url};
 use super::settings::{Format, LokiSettings, Settings};
 use super::status::now;
 use super::{Context, Kind};

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use distwatch_engine::model::Severity;
 use distwatch_engine::time::Timestamp;
-use reqwest::Url;
 
 use super::deliver::{Batch, Deliver, Entry, Outcome, Sending};
 use super::format::{AlertView, render};
-use super::http::{self, Answer, Http};
+use super::http::{self, Answer, Http, Url};
 use super::settings::{Format, Settings};
 use super::status::now;
 use super::{Context, Kind};

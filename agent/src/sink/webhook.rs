@@ -6,12 +6,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reqwest::Url;
 use ring::hmac;
 
 use super::deliver::{Batch, Deliver, Entry, Outcome, Sending};
 use super::format::render;
-use super::http::{self, Http};
+use super::http::{self, Http, Url};
 use super::settings::{Format, Settings};
 use super::status::now;
 use super::template::{Escape, Template};

@@ -118,6 +118,27 @@ pub(in crate::config) fn text(settings: &Settings) -> String {
     out
 }
 
+/// All keys by type, as tables of Markdown.
+pub(in crate::config) fn markdown() -> String {
+    let mut out = String::from("### Every type\n");
+    table_of(COMMON.iter(), &mut out);
+    for row in ROWS.iter().filter(|row| row.own().next().is_some()) {
+        let _ = write!(out, "\n### `{}`\n", row.kind);
+        table_of(row.own(), &mut out);
+    }
+    out
+}
+
+fn table_of(keys: impl Iterator<Item = &'static Key<Settings>>, out: &mut String) {
+    out.push_str("\n| key | default | meaning |\n|---|---|---|\n");
+    for key in keys {
+        let default = (key.write)(&Settings::default()).map(|value| format!("`{value}`"));
+        let default = key.unset.map(str::to_owned).or(default).unwrap_or_else(|| "not set".to_owned());
+        let example = key.example.map(|example| format!(" Example: `{}`.", example.replace('|', "\\|")));
+        let _ = writeln!(out, "| `{}` | {default} | {}{} |", key.name, key.help, example.unwrap_or_default());
+    }
+}
+
 fn read_sink(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Settings> {
     let table = checker.table(item, ADVICE)?;
     let row = row_of(item, table, checker)?;
