@@ -22,6 +22,7 @@ pub(crate) mod http;
 mod journald;
 mod loki;
 pub(crate) mod nats;
+mod needs;
 mod otlp;
 mod outgoing;
 pub mod settings;
@@ -38,15 +39,18 @@ mod writer;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use distwatch_engine::event::EventBody;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 pub use deliver::{Batch, Deliver, Entry, Outcome, Refused, Sending};
+pub use needs::Needs;
 pub use outgoing::{AlertFacts, Outgoing};
 pub use settings::Settings;
 pub use status::{Fate, SinkStatus};
@@ -99,6 +103,11 @@ pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name).copied()
 }
 
+/// Where all spools lie.
+fn spools(state_dir: &Path) -> PathBuf {
+    state_dir.join("sinks")
+}
+
 /// All configured sinks at work.
 #[derive(Debug)]
 pub struct Sinks {
@@ -120,6 +129,8 @@ pub(crate) struct Lane {
     pub(crate) store: Arc<Store>,
     control: watch::Sender<Control>,
     task: Mutex<Option<JoinHandle<()>>>,
+    /// The rules were last told that it fails.
+    told_failing: AtomicBool,
 }
 
 /// Why sinks could not be started: a sentence for each one that cannot.
@@ -143,11 +154,13 @@ impl Sinks {
     /// Any of them cannot be started: a secret or a certificate cannot be read, or another process has the spool.
     pub fn start(settings: &[Settings], state_dir: &Path, host: &str, runtime: &Handle) -> Result<Self, SinkErrors> {
         let lanes = Arc::new(RwLock::new(Vec::new()));
+        let writer = Writer::start(Arc::clone(&lanes))
+            .map_err(|error| SinkErrors(vec![format!("the thread of the spools cannot be started: {error}")]))?;
         let sinks = Self {
-            writer: Writer::start(Arc::clone(&lanes)),
+            writer,
             lanes,
             runtime: runtime.clone(),
-            spools: state_dir.join("sinks"),
+            spools: spools(state_dir),
             host: host.to_owned(),
             started: Instant::now(),
         };
@@ -251,6 +264,21 @@ impl Sinks {
         self.lanes().iter().map(|lane| lane.status()).collect()
     }
 
+    /// What the rules should know: which sinks fail, and which have recovered since this was last asked.
+    pub fn poll_states(&self) -> Vec<EventBody> {
+        let tell = |lane: &Arc<Lane>| {
+            let status = lane.status();
+            let failing = status.failing_since.is_some();
+            let told = lane.told_failing.swap(failing, Ordering::Relaxed);
+            (failing || told).then(|| EventBody::SinkState {
+                sink: status.name,
+                failing_since: status.failing_since,
+                reason: status.last_error.unwrap_or_default(),
+            })
+        };
+        self.lanes().iter().filter_map(tell).collect()
+    }
+
     fn lanes(&self) -> Vec<Arc<Lane>> {
         self.lanes.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -287,6 +315,7 @@ impl Sinks {
             store,
             control: sender,
             task: Mutex::new(None),
+            told_failing: AtomicBool::new(false),
         };
         Ok((Arc::new(lane), sink, control))
     }

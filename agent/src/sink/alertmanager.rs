@@ -109,11 +109,14 @@ impl Alertmanager {
     fn take(&mut self, alert: &AlertView, at: Instant, out: &mut Vec<Value>) {
         let told = self.told(alert);
         let fingerprint = alert.text("fingerprint").to_owned();
-        // Labels tell alerts apart. Where they change, the one before has ended.
-        if let Some(before) = self.held.get(&fingerprint).filter(|held| held.alert["labels"] != told["labels"]) {
-            let mut before = before.alert.clone();
-            before["endsAt"] = json!(moment(now()));
-            out.push(before);
+        // Labels tell alerts apart. Where they change, the one before has ended, which is repeated like any end.
+        if self.held.get(&fingerprint).is_some_and(|held| held.alert["labels"] != told["labels"])
+            && let Some(mut before) = self.held.remove(&fingerprint)
+        {
+            before.alert["endsAt"] = json!(moment(now()));
+            before.ended = Some(at);
+            out.push(before.alert.clone());
+            self.held.insert(format!("{fingerprint} {}", before.alert["labels"]["severity"]), before);
         }
         out.push(told.clone());
         let ended = alert.is_resolved().then_some(at);
@@ -306,7 +309,8 @@ mod tests {
         let severities: Vec<_> = out.iter().map(|alert| alert["labels"]["severity"].as_str().unwrap()).collect();
         assert_eq!(severities, ["warning", "warning", "critical"]);
         assert!(out[1]["endsAt"].as_str().unwrap() <= moment(now()).as_str());
-        assert_eq!(sink.repeat(Instant::now()).len(), 1);
+        assert_eq!(sink.repeat(Instant::now()).len(), 2);
+        assert_eq!(sink.repeat(Instant::now() + 400 * SECOND).len(), 1, "the end is not repeated for ever");
     }
 
     #[test]

@@ -142,6 +142,16 @@ pub(crate) mod testing {
     }
 
     #[test]
+    fn every_shape_is_as_it_was_looked_at() {
+        for (format, name) in [(Format::Ocsf, "sink-ocsf.json"), (Format::Ecs, "sink-ecs.json")] {
+            let alerts = entries().into_iter().filter(|entry| entry.event_type == EventType::Alert);
+            let shown: Vec<Value> =
+                alerts.map(|entry| serde_json::from_slice(&render(&entry, format)).unwrap()).collect();
+            sample::golden(name, &format!("{:#}\n", Value::from(shown)));
+        }
+    }
+
+    #[test]
     fn our_own_shape_is_the_record_itself() {
         for entry in entries() {
             assert_eq!(&*render(&entry, Format::Native), entry.line.as_slice());

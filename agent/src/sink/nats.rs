@@ -71,6 +71,11 @@ pub(crate) fn check_url(text: &str) -> Result<(), String> {
     Server::parse(text).map(drop)
 }
 
+/// The port of a server; `None` where that is no address of one.
+pub(crate) fn port(text: &str) -> Option<u16> {
+    Server::parse(text).ok().map(|server| server.port)
+}
+
 /// Checks a subject: what stands in braces is known, and the rest is one that can be published to.
 ///
 /// # Errors

@@ -10,9 +10,9 @@ mod cursor;
 pub(crate) mod entry;
 
 use std::collections::VecDeque;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -110,7 +110,8 @@ impl Spool {
     /// # Errors
     /// What the file system says, or that another process has it.
     pub(crate) fn open(dir: &Path, limit: u64) -> io::Result<(Self, Opened)> {
-        fs::create_dir_all(dir)?;
+        // Records are nobody else's business.
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let lock = File::create(dir.join("lock"))?;
         lock.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => io::Error::new(io::ErrorKind::WouldBlock, "another process has it open"),

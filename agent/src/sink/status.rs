@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use distwatch_engine::event::EventBody;
 use distwatch_engine::text::safe;
 use distwatch_engine::time::Timestamp;
 use serde::Serialize;
@@ -99,16 +98,6 @@ impl SinkStatus {
     #[must_use]
     pub fn count(&self, fate: Fate) -> u64 {
         self.records.iter().find(|(name, _)| *name == fate.name()).map_or(0, |(_, count)| *count)
-    }
-
-    /// What the rules should know of it.
-    #[must_use]
-    pub fn event(&self) -> EventBody {
-        EventBody::SinkState {
-            sink: self.name.clone(),
-            failing_since: self.failing_since,
-            reason: self.last_error.clone().unwrap_or_default(),
-        }
     }
 }
 

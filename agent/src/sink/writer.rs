@@ -1,5 +1,6 @@
 //! The thread that empties all queues into their spools, so that the analysis does not.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::{self, JoinHandle, Thread};
@@ -32,11 +33,15 @@ struct Orders {
 }
 
 impl Writer {
-    pub(crate) fn start(lanes: Arc<RwLock<Vec<Arc<Lane>>>>) -> Self {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// The system has none to give.
+    pub(crate) fn start(lanes: Arc<RwLock<Vec<Arc<Lane>>>>) -> io::Result<Self> {
         let orders = Arc::new(Orders { asleep: AtomicBool::new(false), stop: AtomicBool::new(false) });
         let own = Arc::clone(&orders);
-        let handle = thread::spawn(move || work(&lanes, &own));
-        Self { orders, thread: handle.thread().clone(), handle: Mutex::new(Some(handle)) }
+        let handle = thread::Builder::new().name("spools".into()).spawn(move || work(&lanes, &own))?;
+        Ok(Self { orders, thread: handle.thread().clone(), handle: Mutex::new(Some(handle)) })
     }
 
     /// There is something to write. Costs nothing while the thread is at work anyway.

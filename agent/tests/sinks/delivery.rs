@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use distwatch::sink::Fate;
+use distwatch_engine::event::EventBody;
 use distwatch_engine::model::Severity;
 
 use crate::child::Offering;
@@ -135,6 +136,21 @@ fn a_sink_that_changes_sends_what_it_had_and_the_others_go_on() {
     assert!(running.flush(Duration::from_secs(5)).is_empty());
     assert_eq!(numbers_in(&fs::read_to_string(moved).unwrap()), (0..600).collect::<Vec<_>>());
     assert_eq!(numbers_in(&fs::read_to_string(kept).unwrap()), (500..600).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_rules_are_told_of_a_sink_that_fails_and_once_of_its_recovery() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("later/out.ndjson");
+    let running = Running::start(dir.path(), &format!("{}retry_first = \"50ms\"\n", file_sink(&out)));
+    running.offer(0..1);
+    let failing = wait_for("the failure", || running.sinks.poll_states().pop());
+    let EventBody::SinkState { sink, failing_since: Some(_), reason } = &failing else { panic!("{failing:?}") };
+    assert!(sink == "file" && reason.contains("No such file"), "{failing:?}");
+    fs::create_dir(out.parent().unwrap()).unwrap();
+    let recovered = |event: &EventBody| matches!(event, EventBody::SinkState { failing_since: None, .. });
+    wait_for("the recovery", || running.sinks.poll_states().pop().filter(recovered));
+    assert!(running.sinks.poll_states().is_empty());
 }
 
 #[test]

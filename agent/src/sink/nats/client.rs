@@ -28,7 +28,7 @@ const PORT: u16 = 4222;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {
     host: String,
-    port: u16,
+    pub(super) port: u16,
     tls: bool,
 }
 

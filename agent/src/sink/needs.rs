@@ -1,0 +1,118 @@
+//! What sinks read, write and connect to once the daemon runs, for the sandbox that allows that and nothing else.
+
+use std::path::{Path, PathBuf};
+
+use super::nats;
+use super::settings::{Secret, Settings, Transport};
+use super::{http, spools};
+
+/// Files and ports of some sinks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Folders that are read when sinks are started anew at SIGHUP: those of secrets and certificates. A file that is
+    /// replaced is another one, so it is its folder that is named.
+    pub read: Vec<PathBuf>,
+    /// Folders that are written: the spools', and those of files.
+    pub write: Vec<PathBuf>,
+    /// TCP ports that are connected to.
+    pub connect: Vec<u16>,
+}
+
+/// The port of name servers, which are asked over TCP where an answer is long.
+const DNS: u16 = 53;
+
+/// Variables of the environment that name a proxy.
+const PROXIES: [&str; 6] = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+
+impl Needs {
+    /// Of these sinks. An address that is a secret and cannot be read has no port here; starting the sink tells why.
+    #[must_use]
+    pub fn of(sinks: &[Settings], state_dir: &Path) -> Self {
+        let mut needs = Self::default();
+        if sinks.is_empty() {
+            return needs;
+        }
+        needs.write.push(spools(state_dir));
+        for settings in sinks {
+            needs.add(settings);
+        }
+        if !needs.connect.is_empty() {
+            needs.connect.push(DNS);
+            let proxy = |name: &&str| http::url(&std::env::var(name).ok()?).ok()?.port_or_known_default();
+            needs.connect.extend(PROXIES.iter().filter_map(proxy));
+        }
+        for folders in [&mut needs.read, &mut needs.write] {
+            folders.sort();
+            folders.dedup();
+        }
+        needs.connect.sort_unstable();
+        needs.connect.dedup();
+        needs
+    }
+
+    fn add(&mut self, settings: &Settings) {
+        let secret = |secret: &Secret| secret.file.clone();
+        let files = [
+            secret(&settings.secret_url),
+            secret(&settings.auth.password),
+            secret(&settings.auth.token),
+            secret(&settings.webhook.secret),
+            settings.tls.ca_file.clone(),
+            settings.tls.certificate_file.clone(),
+            settings.tls.key_file.clone(),
+        ];
+        self.read.extend(files.iter().flatten().map(|file| folder(file)));
+        if settings.kind == "file" {
+            self.write.push(folder(&settings.file.path));
+        }
+        if settings.kind == "syslog" && settings.syslog.transport != Transport::Udp {
+            let port = settings.syslog.address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+            self.connect.extend(port);
+        }
+        let secret_url = settings.secret_url.read().ok().flatten();
+        for url in settings.url.iter().chain(&secret_url) {
+            let web = http::url(url).ok().and_then(|url| url.port_or_known_default());
+            self.connect.extend(web.or_else(|| nats::port(url)));
+        }
+    }
+}
+
+fn folder(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sink(kind: &str, url: &str) -> Settings {
+        let url = if url.is_empty() { Vec::new() } else { vec![url.to_owned()] };
+        Settings { kind: kind.into(), url, ..Settings::default() }
+    }
+
+    #[test]
+    fn without_sinks_nothing_is_needed() {
+        assert_eq!(Needs::of(&[], Path::new("/state")), Needs::default());
+    }
+
+    #[test]
+    fn ports_and_folders_are_those_of_the_sinks() {
+        let mut file = sink("file", "");
+        file.file.path = "/logs/out.ndjson".into();
+        let mut loki = sink("loki", "https://loki.example");
+        loki.auth.password.file = Some("/secrets/a".into());
+        loki.tls.ca_file = Some("/secrets/ca.pem".into());
+        let mut syslog = sink("syslog", "");
+        syslog.syslog.address = "host:6514".into();
+        let nats = sink("nats", "nats://broker");
+        let needs = Needs::of(&[file, loki, syslog, nats], Path::new("/state"));
+        assert_eq!(needs.write, [Path::new("/logs"), Path::new("/state/sinks")]);
+        assert_eq!(needs.read, [Path::new("/secrets")]);
+        for port in [53, 443, 4222, 6514] {
+            assert!(needs.connect.contains(&port), "{port}");
+        }
+    }
+}
