@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -50,6 +50,8 @@ pub(crate) struct Store {
     pub(crate) ready: Notify,
     queue: Mutex<Queue>,
     writing: Mutex<Writing>,
+    /// Records that the worker has taken past the disk and not sent yet.
+    in_hand: AtomicU64,
     /// The spool could not be written.
     failing: AtomicBool,
     /// The disk is slow.
@@ -108,6 +110,7 @@ impl Store {
             ready: Notify::new(),
             queue: Mutex::default(),
             writing: Mutex::default(),
+            in_hand: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             slow: AtomicBool::new(false),
             fsync: Mutex::new(fsync),
@@ -226,7 +229,13 @@ impl Store {
     /// Records that the server has not taken.
     pub(crate) fn queued(&self) -> u64 {
         let pending = self.writing().pending.len() + self.queue().records.len();
-        self.spool.waiting() + pending as u64
+        // In this order, so that what changes hands meanwhile is counted twice rather than not at all.
+        pending as u64 + self.in_hand.load(Ordering::SeqCst) + self.spool.waiting()
+    }
+
+    /// What was taken past the disk is no longer under way.
+    pub(crate) fn put_down(&self) {
+        self.in_hand.store(0, Ordering::SeqCst);
     }
 
     /// Takes records past the disk, where that is full and everything on it has been read.
@@ -251,6 +260,7 @@ impl Store {
             entries.push(Entry { time, event_type, line, id: None });
             writing.pending.pop_front();
         }
+        self.in_hand.store(entries.len() as u64, Ordering::SeqCst);
         entries
     }
 

@@ -102,7 +102,9 @@ impl Worker {
                 self.wait().await;
                 continue;
             };
-            match self.send(&next.entries, next.end).await {
+            let ended = self.send(&next.entries, next.end).await;
+            self.store.put_down();
+            match ended {
                 Ended::Sent if self.cursor_saved.elapsed() >= CURSOR_INTERVAL => self.save_cursor(),
                 Ended::Sent | Ended::Rewound => {}
                 Ended::Leave => {
