@@ -116,6 +116,11 @@ pub enum Command {
     Run(RunArgs),
     /// Ask the running daemon how it is
     Status(StatusArgs),
+    /// Say what works on this host, what does not, and what to do about it
+    ///
+    /// Looks at the kernel, its switches and this user's rights, and tries both ways to capture for a moment. Exits with
+    /// status 3 where neither works.
+    Doctor(DoctorArgs),
     /// Check, show or begin a policy file
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -271,6 +276,14 @@ pub struct StatusArgs {
     /// The daemon's socket, instead of the one in the configuration
     #[arg(long, value_name = "PATH")]
     pub socket: Option<PathBuf>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    pub format: TextOrJson,
+}
+
+/// Options of `doctor`.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct DoctorArgs {
     /// How to print
     #[arg(short, long, value_enum, default_value_t)]
     pub format: TextOrJson,

@@ -2,6 +2,7 @@
 
 pub mod analyze;
 pub mod config;
+pub mod doctor;
 pub mod rules;
 pub mod run;
 pub mod schema;
@@ -102,6 +103,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Analyze(arguments) => analyze::run(&arguments, globals),
         Command::Run(arguments) => run::run(&arguments),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Rules(arguments) => rules::run(&arguments),
         Command::Schema(arguments) => schema::run(arguments),

@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+pub(crate) use self::capabilities::kernel_version;
 pub use self::capabilities::{BackEnd, Capability, Missing, Needs, held, missing_for};
 pub use self::landlock::abi as landlock_abi;
 pub use self::seccomp::is_available as seccomp_is_available;
