@@ -8,6 +8,7 @@ pub mod guideline;
 pub mod host;
 pub mod logging;
 pub mod near;
+pub mod notify;
 pub mod pipeline;
 pub mod privilege;
 pub mod record;

@@ -59,6 +59,7 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool { needs: "busybox", package: "busybox-static", without: NO_KERNELS },
     Tool { needs: "cpio", package: "cpio", without: NO_KERNELS },
     Tool { needs: "xz", package: "xz-utils", without: NO_KERNELS },
+    Tool { needs: "systemd-analyze", package: "systemd", without: "the unit file cannot be checked" },
     Tool { needs: "openssl", package: "openssl", without: "no certificates can be made" },
     Tool {
         needs: "prometheus-alertmanager",
