@@ -1,16 +1,18 @@
 //! The daemon: a capture thread that analyses every packet to its end, and around it signals, the status socket and output.
 //!
 //! ```text
-//!  back end ──packets──> capture thread: analysis ──batches──> output thread ──> standard output
-//!     ^                        ^     │
+//!  back end ──packets──> capture thread: analysis ──batches──> records thread ─┬─> sinks
+//!     ^                        ^     │                                          └─> output thread ──> standard output
 //!     └──── decisions ─────────┼─────┘            commands: status, policy, stop
 //!                              └───────────────── signals, status socket
 //! ```
 //!
-//! Packets never leave the capture thread. What goes to the output waits in a bounded queue; a reader that is too slow loses
-//! records, which is counted and said, and never holds back the capture.
+//! Packets never leave the capture thread. What goes on waits in bounded queues; a disk or a reader that is too slow loses records,
+//! which is counted and said, and never holds back the capture. Standard output is one way out among the sinks: it is
+//! written where no sink is configured, or one of them is of that kind.
 
 pub mod clock;
+pub mod fan_out;
 pub mod feed;
 pub mod monitor;
 pub mod neighbours;
@@ -18,28 +20,36 @@ pub mod output;
 pub mod state;
 pub mod status;
 
+use std::convert::Infallible;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use self::clock::Clock;
+use self::fan_out::FanOut;
 use self::feed::{Form, Writer};
 use self::monitor::{Command, End, Monitor, Parts};
 use self::output::Output;
 use self::state::{Keeper, State};
 use self::status::Socket;
-use crate::cmd::Exit;
+use crate::cmd::{Exit, Explain as _};
 use crate::config::{Config, ConfigErrors};
-use crate::privilege::Sandbox;
+use crate::notify;
+use crate::privilege::{Applied, Layer, Sandbox};
+use crate::sink::{self, Sinks};
 use crate::source::live::LiveSource;
 
 /// How long what was written last may take to go out.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How long the capture thread may take to say how it is.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the command line says of a run.
 pub struct Run {
@@ -51,6 +61,8 @@ pub struct Run {
     pub socket: PathBuf,
     /// Where findings are kept over a restart, and those of the last run.
     pub state: Option<(Keeper, State)>,
+    /// The folder of that, and of the sinks' spools.
+    pub state_dir: PathBuf,
     /// The name of this host in records.
     pub host: String,
     /// Whether sockets of all network namespaces should be seen, and not only of the daemon's own.
@@ -69,7 +81,10 @@ pub fn run(
     reload: impl Fn(&Path) -> Result<Config, ConfigErrors>,
 ) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(supervise(run, source, reload))
+    let end = runtime.block_on(supervise(run, source, reload));
+    // A name that is being looked up has a thread that nobody can stop.
+    runtime.shutdown_timeout(Duration::ZERO);
+    end
 }
 
 async fn supervise(
@@ -87,18 +102,23 @@ async fn supervise(
     for gap in sandbox.gaps() {
         tracing::warn!("the sandbox is not complete: {gap}");
     }
+    let runtime = tokio::runtime::Handle::current();
+    let sinks = Arc::new(Sinks::start(&run.config.sinks, &run.state_dir, &run.host, &runtime).or_exit(Exit::Usage)?);
     let (commands, to_monitor) = channel();
     let form = if io::stdout().is_terminal() { Form::Lines } else { Form::Ndjson };
+    let output = if run.config.sinks.is_empty() { Some(Output::start(io::stdout())?) } else { None };
+    let back_end = source.kind();
     let parts = Parts {
         source,
-        output: Output::start(io::stdout()).context("starting the output")?,
+        records: FanOut::start(vec![Arc::clone(&sinks) as _], output).context("starting to hand records on")?,
+        sinks: Arc::clone(&sinks),
         writer: Writer::new(form, run.host.clone()),
         clock: Clock::start(),
         stats_interval: run.config.daemon.stats_interval,
         policy: run.config.policy.clone(),
         commands: to_monitor,
         sees_all_namespaces: run.sees_all_namespaces,
-        sandbox,
+        sandbox: sandbox.clone(),
         state: run.state.take(),
     };
     let mut monitor = Monitor::new(parts).context("telling the capture what to watch")?;
@@ -114,16 +134,25 @@ async fn supervise(
         let _ = ended.send(monitor.run());
     })?;
     tracing::info!(socket = %run.socket.display(), "capturing");
+    let started = format!("capturing by {back_end}");
+    notify::ready(&started);
+    let reloading = Reloading { run: &run, sandbox: &sandbox, sinks: &sinks, commands: &commands };
     let mut interrupted = false;
-    let (end, output) = {
+    let (end, records) = {
         let serving = socket.serve(commands.clone());
-        tokio::pin!(serving);
+        let watched = tell_service_manager(&commands);
+        tokio::pin!(serving, watched);
         loop {
             tokio::select! {
                 // The thread sends before it ends, whatever it ends by; only a panic would not.
                 ended = &mut end => break ended.context("the capture thread ended early")?,
                 never = &mut serving => match never {},
-                _ = signals.hangup.recv() => reload_policy(&run, &reload, &commands),
+                never = &mut watched => match never {},
+                _ = signals.hangup.recv() => {
+                    notify::reloading();
+                    reloading.reload(&reload).await;
+                    notify::ready(&started);
+                }
                 _ = signals.terminate.recv() => {
                     let _ = commands.send(Command::Stop);
                 }
@@ -134,12 +163,19 @@ async fn supervise(
             }
         }
     };
+    notify::stopping("bringing findings and records to their end");
     drop(looking);
     // It has sent its last words and does nothing more.
     let _ = thread.join();
     drop(socket);
-    if !output.finish(LAST_WORDS) {
+    let until = Instant::now() + LAST_WORDS;
+    // What is handed on goes to tasks of this thread, so it must not wait here.
+    let handed_on = tokio::task::spawn_blocking(move || records.finish(LAST_WORDS)).await;
+    if !matches!(handed_on, Ok(true)) {
         tracing::warn!("not all records went out before the end");
+    }
+    for left in sinks.flush(until.saturating_duration_since(Instant::now())).await {
+        tracing::warn!(sink = left.sink, records = left.records, "a sink has not taken all; the next run sends the rest");
     }
     match end {
         End::Stopped if interrupted => Ok(Exit::Interrupted),
@@ -148,21 +184,62 @@ async fn supervise(
     }
 }
 
-/// Loads the file anew. A bad one changes nothing.
-fn reload_policy(run: &Run, reload: &impl Fn(&Path) -> Result<Config, ConfigErrors>, commands: &Sender<Command>) {
-    let Some(file) = run.file.as_deref() else {
-        tracing::info!("there is no configuration file to load anew");
-        return;
-    };
-    match reload(file) {
-        Ok(config) => {
-            tracing::info!(file = %file.display(), "the configuration was loaded anew");
-            if (&config.capture, &config.daemon) != (&run.config.capture, &run.config.daemon) {
-                tracing::warn!("what differs in [capture] and [daemon] holds after a restart");
-            }
-            let _ = commands.send(Command::Policy(Box::new(config.policy)));
+/// Tells the service manager how it goes, as often as it wants to hear. The capture thread itself is asked, since that is what
+/// must not hang: where it does not answer, nothing is said, and the service manager starts the daemon anew.
+async fn tell_service_manager(commands: &Sender<Command>) -> Infallible {
+    let Some(interval) = notify::watchdog_interval() else { return std::future::pending().await };
+    let mut ticks = tokio::time::interval(interval);
+    loop {
+        ticks.tick().await;
+        let (sender, receiver) = oneshot::channel();
+        if commands.send(Command::Status(sender)).is_ok()
+            && let Ok(Ok(status)) = tokio::time::timeout(PATIENCE, receiver).await
+        {
+            notify::alive();
+            notify::status(&status.in_a_line());
         }
-        Err(errors) => tracing::error!("the configuration stays as it was: {errors}"),
+    }
+}
+
+/// What loading the configuration anew changes.
+struct Reloading<'a> {
+    run: &'a Run,
+    sandbox: &'a Applied,
+    sinks: &'a Sinks,
+    commands: &'a Sender<Command>,
+}
+
+impl Reloading<'_> {
+    /// Loads the file anew. A bad one, or one with a sink that cannot be started, changes nothing.
+    async fn reload(&self, reload: &impl Fn(&Path) -> Result<Config, ConfigErrors>) {
+        let Some(file) = self.run.file.as_deref() else {
+            tracing::info!("there is no configuration file to load anew");
+            return;
+        };
+        let config = match reload(file) {
+            Ok(config) => config,
+            Err(errors) => return tracing::error!("the configuration stays as it was: {errors}"),
+        };
+        if let Err(errors) = self.sinks.reload(&config.sinks).await {
+            return tracing::error!("the configuration stays as it was: {errors}");
+        }
+        tracing::info!(file = %file.display(), "the configuration was loaded anew");
+        self.warn_of_what_waits_for_a_restart(&config);
+        let _ = self.commands.send(Command::Policy(Box::new(config.policy)));
+    }
+
+    fn warn_of_what_waits_for_a_restart(&self, config: &Config) {
+        let before = &self.run.config;
+        if (&config.capture, &config.daemon) != (&before.capture, &before.daemon) {
+            tracing::warn!("what differs in [capture] and [daemon] holds after a restart");
+        }
+        if config.sinks.is_empty() != before.sinks.is_empty() {
+            tracing::warn!("whether records also go to standard output changes with a restart");
+        }
+        let needs = |config: &Config| sink::Needs::of(&config.sinks, &self.run.state_dir);
+        if matches!(self.sandbox.landlock, Layer::Full | Layer::Partial(_)) && !needs(before).cover(&needs(config)) {
+            tracing::warn!("a sink needs a folder or a port that the sandbox has not left open: it works after a restart");
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use crate::config::{self, BackEnd, Capture, Config};
 use crate::daemon::state::Keeper;
 use crate::daemon::{self, Run};
 use crate::privilege::{self, Needs, Sandbox};
+use crate::sink;
 use crate::source::ebpf::{self, EbpfSource};
 use crate::source::live::LiveSource;
 
@@ -43,13 +44,22 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     let mut sandbox = sandbox(args, &capture, source.kind(), &config, loaded.file.as_deref(), &socket);
     let state = Keeper::open(&state_dir);
     match &state {
-        Ok(_) => sandbox.write.push(state_dir),
+        Ok(_) => sandbox.write.push(state_dir.clone()),
+        Err(error) if !config.sinks.is_empty() => {
+            let cannot = format!("nothing can be kept in {}, where sinks keep what they have not sent: {error}", state_dir.display());
+            return Err(anyhow!(cannot)).hint("name another folder (`[daemon] state_dir`, or --state-dir)").or_exit(Exit::Usage);
+        }
         Err(error) => {
             let path = state_dir.display();
             tracing::warn!(%error, "nothing can be kept in {path} (--state-dir names another folder); findings are new again after a restart");
         }
     }
-    let run = Run { config, file: loaded.file, socket, state: state.ok(), host, sees_all_namespaces, sandbox };
+    let needs = sink::Needs::of(&config.sinks, &state_dir);
+    sandbox.read.extend(needs.read);
+    sandbox.write.extend(needs.write);
+    sandbox.connect.extend(needs.connect);
+    let file = loaded.file;
+    let run = Run { config, file, socket, state: state.ok(), state_dir, host, sees_all_namespaces, sandbox };
     daemon::run(run, source, |file| config::load(Some(file)).map(|loaded| loaded.config)).or_exit(Exit::NoCapture)
 }
 

@@ -93,6 +93,9 @@ fn lines(status: &Value) -> Vec<String> {
             text("/capture/decisions_refused")
         ),
         format!("records:   {} written, {} dropped", text("/output/written"), text("/output/dropped")),
+    ]);
+    lines.extend(sinks(status).map(|line| format!("sink:      {line}")));
+    lines.extend([
         format!(
             "sandbox:   capabilities {}, Landlock {}, seccomp {}",
             layer("/sandbox/dropped"),
@@ -105,6 +108,29 @@ fn lines(status: &Value) -> Vec<String> {
         format!("limits:    {}", counts("/stats/limits_reached")),
     ]);
     lines
+}
+
+/// `loki: 12 sent, 3 waiting (4096 octets); fails since 2026-01-01T00:00:00Z: refused`
+fn sinks(status: &Value) -> impl Iterator<Item = String> {
+    let word = |value: &Value| match value {
+        Value::String(text) => safe(text).into_owned(),
+        value => value.to_string(),
+    };
+    status["sinks"].as_array().into_iter().flatten().map(move |sink| {
+        let records = sink["records"].as_object();
+        let counts: Vec<String> = records
+            .into_iter()
+            .flatten()
+            .filter(|(_, count)| count.as_u64() != Some(0))
+            .map(|(name, count)| format!("{count} {}, ", safe(name)))
+            .collect();
+        let mut line = format!("{} ({}): {}", word(&sink["name"]), word(&sink["kind"]), counts.concat());
+        line += &format!("{} waiting ({} octets)", word(&sink["queued"]), word(&sink["spool_bytes"]));
+        if !sink["failing_since"].is_null() {
+            line += &format!("; fails since {}: {}", word(&sink["failing_since"]), word(&sink["last_error"]));
+        }
+        line
+    })
 }
 
 #[cfg(test)]
@@ -121,6 +147,8 @@ mod tests {
                 "counted": 0, "uninteresting": 0, "refused": 0, "lost": { "kernel": 3 },
                 "shortfalls": { "flow-table": 4 }, "decisions_refused": 5 },
             "output": { "written": 2, "dropped": 0 },
+            "sinks": [{ "name": "loki", "kind": "loki", "records": { "sent": 8, "refused": 0 }, "queued": 3,
+                "spool_bytes": 900, "failing_since": "2026-01-01T00:00:00Z", "last_error": "429\u{1b}[0m" }],
             "sandbox": { "dropped": { "state": "full" }, "landlock": { "state": "off", "reason": "no kernel" },
                 "seccomp": { "state": "full" } },
             "cluster": { "nodes": 2, "links": { "tls": 1 }, "findings": {} },
@@ -129,6 +157,7 @@ mod tests {
         let text = lines(&status).join("\n");
         assert!(text.contains("lost:      3 kernel") && text.contains("links:     1 tls"), "{text}");
         assert!(text.contains("not kept:  4 flow-table; 5 decisions refused"), "{text}");
+        assert!(text.contains("sink:      loki (loki): 8 sent, 3 waiting (900 octets); fails since 2026"), "{text}");
         assert!(text.contains("capabilities full, Landlock off (no kernel), seccomp full"), "{text}");
         assert!(text.contains("findings:  none") && !text.contains('\u{1b}') && !text.contains('?'), "{text}");
     }

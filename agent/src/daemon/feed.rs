@@ -1,22 +1,55 @@
-//! Records as they come: one JSON object a line for programs, a readable line for a person at a terminal.
+//! Records as they come, and for a person at a terminal a readable line for what matters.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use distwatch_engine::event::{Event, EventBody, LinkChange};
 use distwatch_engine::model::{Alert, AlertStatus, Stats};
 use distwatch_engine::text::safe;
 use distwatch_engine::time::Timestamp;
 
-use super::output::Batch;
 use crate::record::{CommunityIds, Record};
+use crate::sink::Outgoing;
 
-/// How records are written.
+/// What standard output shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// For programs.
+    /// For programs: every record, a JSON object a line.
     Ndjson,
     /// For a person: findings, and links that come and go.
     Lines,
+}
+
+/// What one look at the capture gave.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Records, in order.
+    pub records: Vec<Arc<Outgoing>>,
+    /// What a person reads of them.
+    pub lines: Vec<String>,
+    /// Whether standard output shows the lines, and not the records.
+    pub for_a_person: bool,
+}
+
+impl Batch {
+    /// How many of them standard output shows.
+    #[must_use]
+    pub fn printed(&self) -> u64 {
+        (if self.for_a_person { self.lines.len() } else { self.records.len() }) as u64
+    }
+
+    /// What standard output shows.
+    pub fn print(&self, text: &mut Vec<u8>) {
+        let mut line = |bytes: &[u8]| {
+            text.extend_from_slice(bytes);
+            text.push(b'\n');
+        };
+        if self.for_a_person {
+            self.lines.iter().for_each(|text| line(text.as_bytes()));
+        } else {
+            self.records.iter().for_each(|record| line(&record.line));
+        }
+    }
 }
 
 /// Collects records until they are taken.
@@ -32,54 +65,38 @@ impl Writer {
     /// A writer for the sensor on `host`.
     #[must_use]
     pub fn new(form: Form, host: String) -> Self {
-        Self { form, host, ids: CommunityIds::default(), batch: Batch::default() }
+        let batch = Batch { for_a_person: form == Form::Lines, ..Batch::default() };
+        Self { form, host, ids: CommunityIds::default(), batch }
     }
 
     /// All that was written since the last call.
     pub fn take(&mut self) -> Batch {
-        std::mem::take(&mut self.batch)
+        let for_a_person = self.form == Form::Lines;
+        std::mem::replace(&mut self.batch, Batch { for_a_person, ..Batch::default() })
     }
 
     /// The event's record, if it has one.
     pub fn write_event(&mut self, event: &Event) {
-        match self.form {
-            Form::Ndjson => {
-                if let Some(record) = Record::from_event(event, &self.host, &mut self.ids) {
-                    record.write_line(&mut self.batch.bytes);
-                    self.batch.records += 1;
-                }
-            }
-            Form::Lines => {
-                if let Some(line) = event_line(event) {
-                    self.line(&line);
-                }
-            }
+        if let Some(record) = Record::from_event(event, &self.host, &mut self.ids) {
+            self.batch.records.push(Arc::new(Outgoing::new(&record)));
+        }
+        if self.form == Form::Lines {
+            self.batch.lines.extend(event_line(event));
         }
     }
 
     /// The finding in its present state.
     pub fn write_alert(&mut self, alert: &Alert) {
-        match self.form {
-            Form::Ndjson => {
-                Record::from_alert(alert, &self.host, &mut self.ids).write_line(&mut self.batch.bytes);
-                self.batch.records += 1;
-            }
-            Form::Lines => self.line(&alert_line(alert)),
+        let record = Record::from_alert(alert, &self.host, &mut self.ids);
+        self.batch.records.push(Arc::new(Outgoing::new(&record)));
+        if self.form == Form::Lines {
+            self.batch.lines.push(alert_line(alert));
         }
     }
 
     /// The counters; a person at a terminal asks `distwatch status` for them.
     pub fn stats(&mut self, stats: &Stats, time: Timestamp) {
-        if self.form == Form::Ndjson {
-            Record::stats(stats, time, &self.host).write_line(&mut self.batch.bytes);
-            self.batch.records += 1;
-        }
-    }
-
-    fn line(&mut self, line: &str) {
-        self.batch.bytes.extend_from_slice(line.as_bytes());
-        self.batch.bytes.push(b'\n');
-        self.batch.records += 1;
+        self.batch.records.push(Arc::new(Outgoing::new(&Record::stats(stats, time, &self.host))));
     }
 }
 
@@ -125,8 +142,10 @@ mod tests {
         let mut writer = Writer::new(form, "h".into());
         write(&mut writer);
         let batch = writer.take();
-        assert_eq!(writer.take().records, 0);
-        (String::from_utf8(batch.bytes).unwrap(), batch.records)
+        assert_eq!(writer.take().printed(), 0);
+        let mut text = Vec::new();
+        batch.print(&mut text);
+        (String::from_utf8(text).unwrap(), batch.printed())
     }
 
     #[test]

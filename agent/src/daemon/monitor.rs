@@ -3,32 +3,35 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
 
 use distwatch_engine::analysis::{Analysis, Listener};
 use distwatch_engine::event::{Event, EventBody, Expected};
 use distwatch_engine::flow::Wanted;
-use distwatch_engine::model::{Alert, End as LinkEnd, Weird};
+use distwatch_engine::model::{Alert, AlertStatus, End as LinkEnd, Weird};
 use distwatch_engine::packet::{InterfaceId, LinkType, Packet, PacketRef};
 use distwatch_engine::policy::{Policy, Ports};
 use distwatch_engine::time::Timestamp;
 
 use super::clock::Clock;
+use super::fan_out::FanOut;
 use super::feed::Writer;
 use super::neighbours::{Blind, Unseen};
-use super::output::Output;
 use super::state::{Keeper, State};
 use super::status::{self, Status};
 use crate::host::Snapshot;
 use crate::privilege::Applied;
+use crate::sink::Sinks;
 use crate::source::live::{Captured, FlowCounts, FlowEnds, LiveSource, Verdict};
 
 /// Packets that are taken before decisions are handed on and commands are looked at.
 const BATCH: usize = 4096;
 
-/// How long a look at the back end may wait: a command or a time-out is late by no more than this.
-const WAIT: Duration = Duration::from_millis(50);
+/// How long a look at the back end may wait where nothing comes: a command is late by no more than this. Packets and time-outs
+/// end it, so that it makes no record later; each look costs a tenth of a millisecond, of which an idle daemon's cost is made.
+const WAIT: Duration = Duration::from_millis(200);
 
 /// Between two looks at what changes slowly: interfaces, counters, books.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -61,8 +64,10 @@ pub struct Parts {
     /// What holds at the start.
     pub policy: Policy,
     /// Where records go.
-    pub output: Output,
-    /// How they are written.
+    pub records: FanOut,
+    /// The sinks among that, which the rules and the status are told of.
+    pub sinks: Arc<Sinks>,
+    /// How records are written.
     pub writer: Writer,
     /// The daemon's time.
     pub clock: Clock,
@@ -82,7 +87,8 @@ pub struct Parts {
 pub struct Monitor {
     source: Box<dyn LiveSource>,
     analysis: Analysis,
-    output: Output,
+    records: FanOut,
+    sinks: Arc<Sinks>,
     writer: Writer,
     clock: Clock,
     stats_interval: Duration,
@@ -126,8 +132,9 @@ impl Monitor {
         let Parts {
             source,
             policy,
-            output,
-            writer,
+            records,
+            sinks,
+            mut writer,
             clock,
             stats_interval,
             commands,
@@ -141,6 +148,10 @@ impl Monitor {
             Some((mut keeper, kept)) => {
                 kept.restore(&mut analysis);
                 keeper.start()?;
+                // Who takes records may have forgotten what still holds: a server that was new started meanwhile, say.
+                for alert in analysis.judge.alerts().iter().filter(|alert| alert.status != AlertStatus::Resolved) {
+                    writer.write_alert(alert);
+                }
                 Some(keeper)
             }
             None => None,
@@ -149,7 +160,8 @@ impl Monitor {
         let mut monitor = Self {
             source,
             analysis,
-            output,
+            records,
+            sinks,
             writer,
             clock,
             stats_interval,
@@ -175,8 +187,8 @@ impl Monitor {
         Ok(monitor)
     }
 
-    /// Captures until it is told to stop. Returns how it ended, and the output for its last words to go out.
-    pub fn run(mut self) -> (End, Output) {
+    /// Captures until it is told to stop. Returns how it ended, and where records go, for its last words to go out.
+    pub fn run(mut self) -> (End, FanOut) {
         let end = loop {
             match self.commands.try_recv() {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => break End::Stopped,
@@ -198,13 +210,13 @@ impl Monitor {
             if let Err(error) = self.turn(WAIT) {
                 break End::Failed(error);
             }
-            if self.output.is_closed() {
+            if self.records.is_closed() {
                 tracing::info!("nobody reads standard output any more");
                 break End::Stopped;
             }
         };
         self.finish();
-        (end, self.output)
+        (end, self.records)
     }
 
     /// One look at the back end, and what follows from it.
@@ -228,7 +240,7 @@ impl Monitor {
             let stats = self.analysis.stats();
             self.writer.stats(&stats, now);
         }
-        self.output.offer(self.writer.take());
+        self.records.offer(self.writer.take());
         Ok(())
     }
 
@@ -310,6 +322,9 @@ impl Monitor {
                 self.say(now, EventBody::Loss { stage, packets: lost - before });
             }
         }
+        for state in self.sinks.poll_states() {
+            self.say(now, state);
+        }
         if let Some(keeper) = &mut self.keeper {
             keeper.keep(State::of(&self.analysis));
         }
@@ -319,7 +334,7 @@ impl Monitor {
             self.refusals_logged = self.decisions_refused;
             tracing::warn!("the back end did not take {refused} decisions on connections and listeners");
         }
-        let dropped = self.output.dropped();
+        let dropped = self.records.dropped();
         if dropped > self.records_dropped {
             let detail = format!("{} records could not be written: the queue was full", dropped - self.records_dropped);
             self.records_dropped = dropped;
@@ -407,7 +422,7 @@ impl Monitor {
         self.analysis.finish(&mut self.writer);
         let stats = self.analysis.stats();
         self.writer.stats(&stats, now);
-        self.output.offer(self.writer.take());
+        self.records.offer(self.writer.take());
         if let Some(keeper) = self.keeper.take() {
             keeper.finish(&State::of(&self.analysis));
         }
@@ -425,7 +440,8 @@ impl Monitor {
             reloads: self.reloads,
             sandbox: self.sandbox.clone(),
             capture: status::Capture::of(self.source.as_mut(), self.decisions_refused),
-            output: status::Records { written: self.output.written(), dropped: self.output.dropped() },
+            output: status::Records { written: self.records.written(), dropped: self.records.dropped() },
+            sinks: self.sinks.status(),
             cluster: status::Cluster::of(&self.analysis),
             stats: self.analysis.stats(),
         }

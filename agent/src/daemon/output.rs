@@ -1,4 +1,4 @@
-//! Records to standard output, from a thread of its own: whoever reads slowly never holds back the capture.
+//! Records to standard output, from a thread of its own: whoever reads slowly holds back neither the capture nor the sinks.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -7,34 +7,27 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::feed::Batch;
+
 /// Batches that may wait. A batch is what one look at the capture gave, at most some hundred lines, so that a reader
 /// may pause for seconds at the rates of a real cluster, and the memory stays at some megabytes.
 const BATCHES: usize = 1024;
 
-/// What the capture thread and the output thread share.
+/// What became of records.
 #[derive(Debug, Default)]
-struct Shared {
+pub struct Written {
     written: AtomicU64,
     dropped: AtomicU64,
     closed: AtomicBool,
 }
 
-/// The capture's end of the queue.
+/// The end of the queue that batches are put into.
 #[derive(Debug)]
 pub struct Output {
     batches: Option<SyncSender<Batch>>,
     thread: Option<JoinHandle<()>>,
     done: Receiver<()>,
-    shared: Arc<Shared>,
-}
-
-/// Lines that go out together.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// Whole lines.
-    pub bytes: Vec<u8>,
-    /// How many records they are.
-    pub records: u64,
+    shared: Arc<Written>,
 }
 
 impl Output {
@@ -45,7 +38,7 @@ impl Output {
     pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let (batches, waiting) = sync_channel(BATCHES);
         let (finished, done) = sync_channel(1);
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Written::default());
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("output".into()).spawn(move || {
             write(out, &waiting, &of_thread);
@@ -56,28 +49,16 @@ impl Output {
 
     /// Hands records over; when the queue is full they are dropped and counted.
     pub fn offer(&self, batch: Batch) {
-        let Some(batches) = self.batches.as_ref().filter(|_| batch.records > 0) else { return };
+        let Some(batches) = self.batches.as_ref().filter(|_| batch.printed() > 0) else { return };
         if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = batches.try_send(batch) {
-            self.shared.dropped.fetch_add(batch.records, Ordering::Relaxed);
+            self.shared.dropped.fetch_add(batch.printed(), Ordering::Relaxed);
         }
     }
 
-    /// Records that were written.
+    /// What becomes of records.
     #[must_use]
-    pub fn written(&self) -> u64 {
-        self.shared.written.load(Ordering::Relaxed)
-    }
-
-    /// Records that were dropped: the queue was full, or the output is closed.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.shared.dropped.load(Ordering::Relaxed)
-    }
-
-    /// Whether nobody reads any more.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        self.shared.closed.load(Ordering::Relaxed)
+    pub fn counts(&self) -> Arc<Written> {
+        Arc::clone(&self.shared)
     }
 
     /// Lets what waits go out, for so long at most. Returns whether all of it did.
@@ -87,24 +68,47 @@ impl Output {
         if let Some(thread) = self.thread.take().filter(|_| finished) {
             let _ = thread.join();
         }
-        finished && !self.is_closed()
+        finished && !self.shared.is_closed()
     }
 }
 
-fn write(mut out: impl Write, waiting: &Receiver<Batch>, shared: &Shared) {
+impl Written {
+    /// Records that were written.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
+    /// Records that were dropped: the queue was full, or the output is closed.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Whether nobody reads any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+}
+
+fn write(mut out: impl Write, waiting: &Receiver<Batch>, shared: &Written) {
+    let mut text = Vec::new();
     for batch in waiting {
         if shared.closed.load(Ordering::Relaxed) {
-            shared.dropped.fetch_add(batch.records, Ordering::Relaxed);
+            shared.dropped.fetch_add(batch.printed(), Ordering::Relaxed);
             continue;
         }
-        match out.write_all(&batch.bytes).and_then(|()| out.flush()) {
-            Ok(()) => shared.written.fetch_add(batch.records, Ordering::Relaxed),
+        text.clear();
+        batch.print(&mut text);
+        match out.write_all(&text).and_then(|()| out.flush()) {
+            Ok(()) => shared.written.fetch_add(batch.printed(), Ordering::Relaxed),
             Err(error) => {
                 if error.kind() != io::ErrorKind::BrokenPipe {
                     tracing::error!(%error, "writing records to standard output failed");
                 }
                 shared.closed.store(true, Ordering::Relaxed);
-                shared.dropped.fetch_add(batch.records, Ordering::Relaxed)
+                shared.dropped.fetch_add(batch.printed(), Ordering::Relaxed)
             }
         };
     }
@@ -132,7 +136,7 @@ mod tests {
     }
 
     fn line(number: usize) -> Batch {
-        Batch { bytes: format!("{number}\n").into_bytes(), records: 1 }
+        Batch { lines: vec![format!("{number}")], for_a_person: true, ..Batch::default() }
     }
 
     #[test]
@@ -142,7 +146,7 @@ mod tests {
         let output = Output::start(Stuck(stop, written)).unwrap();
         let offered = 3 * BATCHES;
         (0..offered).for_each(|number| output.offer(line(number)));
-        let dropped = output.dropped();
+        let dropped = output.counts().dropped();
         assert!(dropped >= (2 * BATCHES - 1) as u64, "{dropped}");
         for _ in 0..offered {
             let _ = go.send(());

@@ -20,6 +20,7 @@ use tokio::time::timeout;
 
 use super::monitor::Command;
 use crate::privilege::Applied;
+use crate::sink::SinkStatus;
 use crate::source::live::LiveSource;
 
 /// How long an asker may take to read, and the capture thread to answer.
@@ -49,12 +50,29 @@ pub struct Status {
     pub sandbox: Applied,
     /// Where packets come from, and what became of them.
     pub capture: Capture,
-    /// Records to standard output.
+    /// Records to standard output, and those that nobody got.
     pub output: Records,
+    /// Where else records go.
+    pub sinks: Vec<SinkStatus>,
     /// What was seen.
     pub cluster: Cluster,
     /// The counters of `stats` records.
     pub stats: Stats,
+}
+
+impl Status {
+    /// The whole of it in a line, for `systemctl status`.
+    #[must_use]
+    pub fn in_a_line(&self) -> String {
+        let sum = |counts: &BTreeMap<String, usize>| counts.values().sum::<usize>();
+        let lost: u64 = self.capture.lost.values().sum();
+        format!(
+            "capturing by {}: {} links, {} findings, {lost} packets lost",
+            self.capture.back_end,
+            sum(&self.cluster.links),
+            sum(&self.cluster.findings)
+        )
+    }
 }
 
 /// The capture back end, and its books: `seen` is the sum of all that follow it.
@@ -113,7 +131,7 @@ impl Capture {
 pub struct Records {
     /// Written.
     pub written: u64,
-    /// Dropped: the reader was too slow, or is gone.
+    /// Dropped: the reader or the disk was too slow, or the reader is gone.
     pub dropped: u64,
 }
 

@@ -50,6 +50,14 @@ impl Needs {
         needs
     }
 
+    /// Whether all that `others` need is among these.
+    #[must_use]
+    pub fn cover(&self, others: &Self) -> bool {
+        others.read.iter().all(|folder| self.read.contains(folder))
+            && others.write.iter().all(|folder| self.write.contains(folder))
+            && others.connect.iter().all(|port| self.connect.contains(port))
+    }
+
     fn add(&mut self, settings: &Settings) {
         let secret = |secret: &Secret| secret.file.clone();
         let files = [

@@ -1,5 +1,6 @@
 //! How a sink is doing: counted by those who move records, read by `status`, the metrics and the rule `sink-failing`.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -84,7 +85,7 @@ pub struct SinkStatus {
     /// Octets of its spool that it has not taken yet.
     pub spool_bytes: u64,
     /// What became of records, by [`Fate::name`], since the start.
-    pub records: Vec<(&'static str, u64)>,
+    pub records: BTreeMap<&'static str, u64>,
     /// When it last took something.
     pub last_success: Option<Timestamp>,
     /// What went wrong last; kept after it has recovered.
@@ -97,7 +98,7 @@ impl SinkStatus {
     /// How many records had this fate.
     #[must_use]
     pub fn count(&self, fate: Fate) -> u64 {
-        self.records.iter().find(|(name, _)| *name == fate.name()).map_or(0, |(_, count)| *count)
+        self.records.get(fate.name()).copied().unwrap_or_default()
     }
 }
 
@@ -123,7 +124,7 @@ impl Counters {
         }
     }
 
-    pub(crate) fn records(&self) -> Vec<(&'static str, u64)> {
+    pub(crate) fn records(&self) -> BTreeMap<&'static str, u64> {
         Fate::ALL.iter().map(|fate| (fate.name(), self.fates[*fate as usize].load(Ordering::Relaxed))).collect()
     }
 

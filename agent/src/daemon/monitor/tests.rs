@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::daemon::feed::Form;
+use crate::daemon::output::Output;
 use crate::privilege::Sandbox;
 use crate::source::live::Books;
 use crate::source::pcap_file::CaptureFile;
@@ -109,10 +110,12 @@ impl Bench {
         }
         let (told, written) = (Arc::<Mutex<Told>>::default(), Shared::default());
         let (sender, commands) = channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let monitor = Monitor::new(Parts {
             source: Box::new(Played { packets, told: Arc::clone(&told) }),
             policy: Policy::default(),
-            output: Output::start(written.clone()).unwrap(),
+            records: FanOut::start(Vec::new(), Some(Output::start(written.clone()).unwrap())).unwrap(),
+            sinks: Arc::new(Sinks::start(&[], Path::new("/nonexistent"), "host", runtime.handle()).unwrap()),
             writer: Writer::new(Form::Ndjson, "host".into()),
             // The capture's own time, as if it went on from there.
             clock: Clock::at(0, 0),
@@ -128,7 +131,7 @@ impl Bench {
     fn records(self) -> Vec<Value> {
         let Self { mut monitor, written, .. } = self;
         monitor.finish();
-        assert!(monitor.output.finish(Duration::from_secs(60)));
+        assert!(monitor.records.finish(Duration::from_secs(60)));
         let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }

@@ -1,0 +1,147 @@
+//! From the capture thread to everything that takes records: sinks, and standard output.
+//!
+//! A thread of its own, because an alert is on disk once a sink has taken it, and a disk may be slow. The queue before it is
+//! bounded; what does not fit is counted and never waited for.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::feed::Batch;
+use super::output::{Output, Written};
+use crate::sink::{Outgoing, Sinks};
+
+/// Batches that may wait. A batch is what one look at the capture gave, at most some hundred records, so that a disk may pause
+/// for seconds at the rates of a real cluster, and the memory stays at some megabytes.
+const BATCHES: usize = 1024;
+
+/// Something that takes records. It waits for no reader and no server.
+pub trait Taker: Send + Sync {
+    /// Takes one more.
+    fn take(&self, record: &Arc<Outgoing>);
+}
+
+impl Taker for Sinks {
+    fn take(&self, record: &Arc<Outgoing>) {
+        self.offer(record);
+    }
+}
+
+/// The capture's end of it.
+pub struct FanOut {
+    batches: Option<SyncSender<Batch>>,
+    thread: Option<JoinHandle<()>>,
+    /// The output, once the thread does not need it any more.
+    done: Receiver<Option<Output>>,
+    dropped: AtomicU64,
+    output: Option<Arc<Written>>,
+}
+
+impl FanOut {
+    /// Begins to hand every record to each of `takers`, and to standard output where that is one of them.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(takers: Vec<Arc<dyn Taker>>, output: Option<Output>) -> io::Result<Self> {
+        let (batches, waiting) = sync_channel::<Batch>(BATCHES);
+        let (finished, done) = sync_channel(1);
+        let counts = output.as_ref().map(Output::counts);
+        let thread = std::thread::Builder::new().name("records".into()).spawn(move || {
+            for batch in waiting {
+                for record in &batch.records {
+                    takers.iter().for_each(|taker| taker.take(record));
+                }
+                if let Some(output) = &output {
+                    output.offer(batch);
+                }
+            }
+            // Whoever waits for the end may be gone.
+            let _ = finished.send(output);
+        })?;
+        Ok(Self { batches: Some(batches), thread: Some(thread), done, dropped: AtomicU64::new(0), output: counts })
+    }
+
+    /// Hands records over; when the queue is full they are dropped and counted.
+    pub fn offer(&self, batch: Batch) {
+        let Some(batches) = self.batches.as_ref().filter(|_| !batch.records.is_empty()) else { return };
+        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = batches.try_send(batch) {
+            self.dropped.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Records that were written to standard output.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.output.as_ref().map_or(0, |output| output.written())
+    }
+
+    /// Records that were dropped: a queue was full, or nobody reads standard output any more.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed) + self.output.as_ref().map_or(0, |output| output.dropped())
+    }
+
+    /// Whether standard output is one of those that take records, and nobody reads it any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.output.as_ref().is_some_and(|output| output.is_closed())
+    }
+
+    /// Lets what waits go out, for so long at most. Returns whether all of it did.
+    pub fn finish(mut self, patience: Duration) -> bool {
+        self.batches = None;
+        let until = Instant::now() + patience;
+        let Ok(output) = self.done.recv_timeout(patience) else { return false };
+        if let Some(thread) = self.thread.take() {
+            // It has done what it had to.
+            let _ = thread.join();
+        }
+        output.is_none_or(|output| output.finish(until.saturating_duration_since(Instant::now())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+    use crate::daemon::feed::{Form, Writer};
+    use crate::report::sample;
+
+    /// Takes nothing before it is told to.
+    struct Slow(Mutex<Receiver<()>>, Mutex<Sender<String>>);
+
+    impl Taker for Slow {
+        fn take(&self, record: &Arc<Outgoing>) {
+            let _ = self.0.lock().unwrap().recv();
+            let _ = self.1.lock().unwrap().send(String::from_utf8(record.line.to_vec()).unwrap());
+        }
+    }
+
+    fn batch(writer: &mut Writer, number: i64) -> Batch {
+        writer.stats(&sample::report().stats, sample::at(number));
+        writer.take()
+    }
+
+    #[test]
+    fn every_record_reaches_every_taker_in_order_or_is_counted() {
+        let (go, stop) = channel();
+        let (taken, lines) = channel();
+        let slow = Arc::new(Slow(Mutex::new(stop), Mutex::new(taken)));
+        let fan_out = FanOut::start(vec![slow], None).unwrap();
+        let mut writer = Writer::new(Form::Ndjson, "h".into());
+        let offered = 2 * BATCHES as i64;
+        (0..offered).for_each(|number| fan_out.offer(batch(&mut writer, number)));
+        let dropped = fan_out.dropped();
+        assert!(dropped >= BATCHES as u64 - 1, "{dropped}");
+        drop(go);
+        assert!(fan_out.finish(Duration::from_secs(60)));
+        let lines: Vec<String> = lines.try_iter().collect();
+        assert_eq!(lines.len() as u64 + dropped, offered.cast_unsigned());
+        assert!(lines.is_sorted(), "in order");
+    }
+}
