@@ -1,4 +1,7 @@
-//! What the end-to-end tests share: where the captures are, how the program is run, and what a capture's truth file says.
+//! What the end-to-end tests share: where the captures are, how the program is run, what a capture's truth file says, and hosts
+//! with real nodes.
+
+pub mod live;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

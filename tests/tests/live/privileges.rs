@@ -1,0 +1,27 @@
+//! What the daemon may still do once everything is open.
+
+use e2e::live::{BackEnd, Lab, Watch};
+
+use crate::{ISOLATED, live};
+
+/// CAP_NET_ADMIN, CAP_NET_RAW, CAP_SYS_PTRACE, CAP_PERFMON, CAP_BPF, CAP_DAC_READ_SEARCH: all that a monitor may want.
+const ALLOWED: u64 = 1 << 12 | 1 << 13 | 1 << 19 | 1 << 38 | 1 << 39 | 1 << 2;
+
+#[test]
+fn it_keeps_no_more_rights_than_it_needs() {
+    live!("privileges");
+    let mut lab = Lab::new();
+    let host = lab.host("b", 2);
+    for back_end in BackEnd::ALL {
+        let daemon = Watch::new(&host, back_end).policy(ISOLATED).start();
+        assert_eq!(daemon.proc_status("NoNewPrivs"), "1", "{}", back_end.name());
+        assert_eq!(daemon.proc_status("Seccomp"), "2", "{}: a filter", back_end.name());
+        for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
+            let held = u64::from_str_radix(&daemon.proc_status(set), 16).expect("a mask");
+            assert_eq!(held & !ALLOWED, 0, "{}: {set} is {held:#x}", back_end.name());
+        }
+        let sandbox = &daemon.status()["sandbox"];
+        assert!(!sandbox.is_null(), "status says what holds it");
+        daemon.stop();
+    }
+}
