@@ -48,6 +48,7 @@ pub fn all_captures() -> Vec<String> {
 ///
 /// # Panics
 /// Where it cannot be read or is no schema.
+#[cfg(feature = "schema")]
 #[must_use]
 pub fn schema(name: &str) -> jsonschema::Validator {
     let path = root().join(format!("docs/schema/{name}.schema.json"));

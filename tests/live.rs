@@ -5,6 +5,7 @@
 //! removed, when the lab is dropped, also by a panic.
 
 mod back_end;
+mod books;
 mod daemon;
 mod eventually;
 mod host;
@@ -18,6 +19,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 pub use back_end::{BackEnd, Monitors};
+pub use books::{lost, unaccounted};
 pub use daemon::{Daemon, Watch};
 pub use eventually::{PATIENCE, eventually};
 pub use host::Host;
@@ -44,7 +46,18 @@ const NEEDED: [(&str, &str); 7] = [
 /// Where standard error is closed.
 #[must_use]
 pub fn possible(test: &str) -> bool {
-    let lacking = lacking();
+    possible_with(test, &[])
+}
+
+/// The same for a test that needs these programs besides.
+///
+/// # Panics
+/// Where standard error is closed.
+#[must_use]
+pub fn possible_with(test: &str, programs: &[&str]) -> bool {
+    let mut lacking = lacking();
+    let more = programs.iter().filter(|program| which(program).is_none());
+    lacking.extend(more.map(|program| format!("{program} is not installed")));
     if lacking.is_empty() {
         return true;
     }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
+use super::eventually::in_time;
 use super::{BackEnd, Host, PATIENCE, eventually};
 use crate::{program, text};
 
@@ -150,12 +151,9 @@ impl Daemon {
     /// # Panics
     /// Where it does not.
     pub fn captures(&self) -> Duration {
-        let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            eventually("the daemon captures", || {
-                self.try_status().filter(|status| text(status, "state") == "capturing").map(|_| self.started.elapsed())
-            })
-        }));
-        seen.unwrap_or_else(|_| panic!("{}: never captured:\n{}", self.back_end().name(), self.log()))
+        let capturing = || self.try_status().filter(|status| text(status, "state") == "capturing");
+        let took = in_time(|| capturing().map(|_| self.started.elapsed()));
+        took.unwrap_or_else(|| panic!("{}: never captured:\n{}", self.back_end().name(), self.log()))
     }
 
     /// What `distwatch status` says.

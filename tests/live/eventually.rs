@@ -8,17 +8,22 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// How often to look.
 const BETWEEN: Duration = Duration::from_millis(10);
 
+/// Asks until there is an answer, or no time is left.
+pub(super) fn in_time<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let answer = ask();
+        if answer.is_some() || Instant::now() >= deadline {
+            return answer;
+        }
+        std::thread::sleep(BETWEEN);
+    }
+}
+
 /// Asks until there is an answer.
 ///
 /// # Panics
 /// Where there is none in time.
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
-        std::thread::sleep(BETWEEN);
-    }
+pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    in_time(ask).unwrap_or_else(|| panic!("{what}: not within {PATIENCE:?}"))
 }

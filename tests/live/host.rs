@@ -14,6 +14,7 @@ pub struct Host {
     name: String,
     namespace: String,
     pub(super) cgroup: PathBuf,
+    observers: PathBuf,
     home: PathBuf,
     modules: PathBuf,
     addresses: Arc<Mutex<Vec<String>>>,
@@ -23,7 +24,12 @@ pub struct Host {
 
 impl Host {
     pub(super) fn new(name: &str, namespace: &str, cgroup: PathBuf, home: PathBuf, modules: &Path) -> Self {
+        let observers = cgroup.with_file_name(format!("{name}-observers"));
+        for folder in [&cgroup, &observers, &home] {
+            fs::create_dir(folder).expect("a folder");
+        }
         Self {
+            observers,
             name: name.into(),
             namespace: namespace.into(),
             cgroup,
@@ -81,24 +87,22 @@ impl Host {
     /// A program on this host: in its network and its cgroup. The process keeps its number to the end.
     #[must_use]
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
-        let mut command = self.command_outside(program.as_ref(), true);
+        let mut command = self.command_in(&self.cgroup, program.as_ref());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", &self.home).env("LANG", "C.UTF-8").env("TERM", "xterm").env("ERL_CRASH_DUMP_BYTES", "0");
         command
     }
 
-    /// A program in this host's network, but in no cgroup of it: what watches is not watched.
+    /// A program in this host's network, but in a cgroup beside it: what watches is not watched.
     #[must_use]
     pub fn observer(&self, program: impl AsRef<OsStr>) -> Command {
-        self.command_outside(program.as_ref(), false)
+        self.command_in(&self.observers, program.as_ref())
     }
 
-    fn command_outside(&self, program: &OsStr, inside: bool) -> Command {
+    fn command_in(&self, cgroup: &Path, program: &OsStr) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/{}", self.namespace));
-        if inside {
-            command.args(["sh", "-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(self.cgroup.join("cgroup.procs"));
-        }
+        command.args(["sh", "-c", "echo $$ > \"$0\" && exec \"$@\""]).arg(cgroup.join("cgroup.procs"));
         command.arg(program).current_dir(&self.home).stdin(Stdio::null());
         command
     }
@@ -132,38 +136,61 @@ impl Host {
         command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
-    /// The processes of this host.
-    #[must_use]
-    pub fn processes(&self) -> Vec<u32> {
-        let list = fs::read_to_string(self.cgroup.join("cgroup.procs")).unwrap_or_default();
-        list.lines().filter_map(|line| line.parse().ok()).collect()
-    }
-
-    /// CPU seconds of all processes that ran on this host, by the kernel's own account.
-    ///
-    /// # Panics
-    /// Where the kernel keeps none.
+    /// CPU seconds of everything that ran on this host, by the kernel's own account.
     #[must_use]
     pub fn cpu_seconds(&self) -> f64 {
-        let account = fs::read_to_string(self.cgroup.join("cpu.stat")).expect("cpu.stat");
-        let used = account.lines().find_map(|line| line.strip_prefix("usage_usec ")).expect("usage_usec");
-        used.parse::<f64>().expect("a number") / 1e6
+        cpu_seconds(&self.cgroup)
     }
 
-    /// Ends every process of this host and removes its cgroup.
+    /// CPU seconds of everything that watched this host.
+    #[must_use]
+    pub fn observers_cpu_seconds(&self) -> f64 {
+        cpu_seconds(&self.observers)
+    }
+
+    /// Octets that an interface took and gave.
+    ///
+    /// # Panics
+    /// Where there is none of this name.
+    #[must_use]
+    pub fn octets(&self, interface: &str) -> f64 {
+        let table = self.command("cat").arg("/proc/self/net/dev").output().expect("cat");
+        let table = String::from_utf8_lossy(&table.stdout).into_owned();
+        let line = table.lines().find_map(|line| line.trim().strip_prefix(interface)?.strip_prefix(':'));
+        let fields: Vec<f64> =
+            line.expect("the interface").split_whitespace().filter_map(|field| field.parse().ok()).collect();
+        fields[0] + fields[8]
+    }
+
+    /// Ends every process of this host and removes its cgroups.
     pub(super) fn end_all(&self) {
-        for _ in 0..300 {
-            let processes = self.processes();
-            if processes.is_empty() && fs::remove_dir(&self.cgroup).is_ok() {
-                break;
-            }
-            for process in processes {
-                _ = Command::new("kill").args(["-KILL", &process.to_string()]).stderr(Stdio::null()).status();
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        end_all(&self.cgroup);
+        end_all(&self.observers);
         if let Ok(mut children) = self.children.lock() {
             children.drain(..).for_each(|mut child| _ = child.wait());
         }
+    }
+}
+
+fn cpu_seconds(cgroup: &Path) -> f64 {
+    let account = fs::read_to_string(cgroup.join("cpu.stat")).expect("cpu.stat");
+    let used = account.lines().find_map(|line| line.strip_prefix("usage_usec ")).expect("usage_usec");
+    used.parse::<f64>().expect("a number") / 1e6
+}
+
+fn processes(cgroup: &Path) -> Vec<u32> {
+    let list = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    list.lines().filter_map(|line| line.parse().ok()).collect()
+}
+
+fn end_all(cgroup: &Path) {
+    for _ in 0..300 {
+        if processes(cgroup).is_empty() && fs::remove_dir(cgroup).is_ok() {
+            return;
+        }
+        for process in processes(cgroup) {
+            _ = Command::new("kill").args(["-KILL", &process.to_string()]).stderr(Stdio::null()).status();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }

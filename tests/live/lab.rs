@@ -34,7 +34,7 @@ impl Lab {
         let cgroup = unified_hierarchy().expect("cgroup v2").join(&id);
         let mut lab = Self { id, folder, cgroup, hosts: Vec::new(), namespaces: Vec::new(), ports: 0 };
         std::fs::create_dir(&lab.cgroup).expect("a cgroup");
-        for module in ["driver", "probe", "load"] {
+        for module in ["crowd", "driver", "load", "probe"] {
             let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("erlang/{module}.erl"));
             run(Command::new("erlc").arg("-o").arg(lab.folder.path()).arg(source));
         }
@@ -75,8 +75,6 @@ impl Lab {
         let namespace = self.namespace(name);
         let cgroup = parent.map_or(&self.cgroup, |parent| &parent.cgroup).join(name);
         let home = self.folder.path().join(name);
-        std::fs::create_dir(&cgroup).expect("a cgroup");
-        std::fs::create_dir(&home).expect("a folder");
         let host = Host::new(name, &namespace, cgroup, home, self.folder.path());
         self.hosts.push(host.clone());
         host

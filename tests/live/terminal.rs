@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::{Arc, Mutex};
 
-use super::{Host, eventually};
+use super::{Host, eventually::in_time};
 
 /// A program that believes to be on a terminal. It is killed when dropped.
 pub struct Terminal {
@@ -45,10 +45,8 @@ impl Terminal {
     /// Where it never does.
     pub fn shows(&self, words: &str) {
         let screen = || self.screen.lock().expect("the screen").clone();
-        let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            eventually(words, || screen().contains(words).then_some(()));
-        }));
-        assert!(seen.is_ok(), "no `{words}` on the terminal: {}", screen());
+        let shown = in_time(|| screen().contains(words).then_some(()));
+        assert!(shown.is_some(), "no `{words}` on the terminal: {}", screen());
     }
 
     /// Types a line.

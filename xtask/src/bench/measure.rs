@@ -124,7 +124,8 @@ pub(super) fn several(rounds: usize, commands: &[Run]) -> Result<Vec<Runs>> {
     Ok(all)
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+/// The middle one.
+pub(super) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.as_slice() {

@@ -26,6 +26,30 @@ impl Table {
         Ok(Self { about, rows: Vec::new() })
     }
 
+    /// A table about something else.
+    pub(super) fn about(about: String) -> Self {
+        Self { about, rows: Vec::new() }
+    }
+
+    /// Ratios that were taken round by round: their median, the least and the most.
+    pub(super) fn ratios(&mut self, id: &str, what: &str, ratios: &[f64], goal: &str, absolute: String) {
+        let least = ratios.iter().copied().fold(f64::NAN, f64::min);
+        let most = ratios.iter().copied().fold(f64::NAN, f64::max);
+        let median = super::measure::median(ratios.to_vec());
+        let measured = format!("**{median:.3}** ({least:.3} to {most:.3})");
+        self.rows.push([id.into(), what.into(), measured, goal.into(), absolute]);
+    }
+
+    /// The rows alone.
+    pub(super) fn rows(&self) -> String {
+        let mut text =
+            String::from("| goal | what | measured | wanted | absolute |\n| --- | --- | --- | --- | --- |\n");
+        for row in &self.rows {
+            _ = writeln!(text, "| {} |", row.join(" | "));
+        }
+        format!("{}\n\n{text}", self.about)
+    }
+
     /// A ratio of interleaved pairs.
     pub(super) fn ratio(&mut self, id: &str, what: &str, pairs: &Pairs, of: fn(&Figures) -> f64, goal: &str) {
         let (least, median, most) = pairs.ratio(of);
