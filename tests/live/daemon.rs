@@ -30,11 +30,23 @@ impl Watch {
     /// Where it has no folder.
     #[must_use]
     pub fn new(host: &Host, back_end: BackEnd) -> Self {
+        match back_end {
+            BackEnd::Ebpf => Self::cgroup(host, host.cgroup()),
+            BackEnd::Pcap => Self::with(host, back_end, Vec::new()),
+        }
+    }
+
+    /// An eBPF daemon in a host's network that watches any part of the hierarchy of cgroups.
+    ///
+    /// # Panics
+    /// Where it has no folder.
+    #[must_use]
+    pub fn cgroup(host: &Host, cgroup: &Path) -> Self {
+        Self::with(host, BackEnd::Ebpf, vec!["--cgroup".into(), cgroup.display().to_string()])
+    }
+
+    fn with(host: &Host, back_end: BackEnd, words: Vec<String>) -> Self {
         let folder = tempfile::Builder::new().prefix("daemon.").tempdir_in(host.home()).expect("a folder").keep();
-        let words = match back_end {
-            BackEnd::Ebpf => vec!["--cgroup".into(), host.cgroup().display().to_string()],
-            BackEnd::Pcap => Vec::new(),
-        };
         Self { host: host.clone(), back_end, policy: String::new(), folder, words }
     }
 

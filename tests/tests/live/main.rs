@@ -1,10 +1,12 @@
 //! The daemon against real nodes, a file for each behaviour. Every scenario is watched by both back ends.
 
 mod attacks;
+mod blind;
 mod books;
 mod interfaces;
 mod latency;
 mod links;
+mod mix;
 mod older;
 mod privileges;
 mod reload;

@@ -1,0 +1,31 @@
+//! A monitor that sees nothing of what it should says so.
+
+use e2e::live::{BackEnd, Lab, Node, NodeOptions, Watch};
+use e2e::text;
+
+use crate::{ISOLATED, live};
+
+#[test]
+fn a_monitor_that_looks_the_wrong_way_says_that_it_is_blind() {
+    live!("a blind monitor");
+    let mut lab = Lab::new();
+    let (a, b) = (lab.host("a", 1), lab.host("b", 2));
+    let elsewhere = lab.bare_host("elsewhere");
+    let db = Node::start(&b, "db", "maplesyrup", &NodeOptions::default());
+    let mut web = Node::start(&a, "web", "maplesyrup", &NodeOptions::default());
+    web.join(&db.name);
+    // One watches a part of the host in which nothing runs, the other an interface over which nothing passes.
+    let daemons = [
+        Watch::cgroup(&b, elsewhere.cgroup()).policy(ISOLATED).start(),
+        Watch::new(&b, BackEnd::Pcap).words(&["--interface", "lo"]).policy(ISOLATED).start(),
+    ];
+    for _ in 0..5 {
+        web.ask("rpc:call('db@10.77.0.2', erlang, node, [])");
+    }
+    for daemon in daemons {
+        let finding = daemon.alert("blind-sensor");
+        assert_eq!(text(&finding, "severity"), "high", "{finding}");
+        assert!(daemon.of_kind("link").is_empty(), "it is blind indeed");
+        daemon.stop();
+    }
+}
