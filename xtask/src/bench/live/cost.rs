@@ -154,7 +154,7 @@ impl Pair {
         let mut sample =
             Sample { cpu: used / gigabytes, tap: after.tap - before.tap, gigabytes, calls, ..Sample::default() };
         if let Some(daemon) = running.daemon() {
-            let books = &daemon.status()["capture"]["books"];
+            let books = &daemon.status()["capture"];
             sample.copied = books["handed_bytes"].as_f64().unwrap_or(f64::NAN);
             sample.lost = lost(books);
         }

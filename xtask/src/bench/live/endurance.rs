@@ -66,7 +66,7 @@ pub(super) fn reloads(table: &mut Table, times: usize) {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    let books = daemon.status()["capture"]["books"].clone();
+    let books = daemon.status()["capture"].clone();
     drop(web);
     table.figure("R12", &format!("packets lost in {times} reloads under load"), lost(&books), "0");
     daemon.stop();
@@ -76,18 +76,18 @@ pub(super) fn reloads(table: &mut Table, times: usize) {
 pub(super) fn overload(table: &mut Table, seconds: u64) {
     let mut lab = Lab::new();
     let (b, mut web, _db) = busy(&mut lab, 32);
-    let policy = format!("{POLICY}\n[capture]\nring_bytes = 1048576\n");
+    let policy = format!("{POLICY}\n[capture]\nbuffer = \"1 MiB\"\n");
     let daemon = Watch::new(&b, BackEnd::Ebpf).policy(&policy).start();
     daemon.signal("STOP");
     std::thread::sleep(Duration::from_secs(seconds));
     daemon.signal("CONT");
     daemon.alert("capture-loss");
     let mut recovered = Duration::ZERO;
-    let mut before = daemon.status()["capture"]["books"].clone();
+    let mut before = daemon.status()["capture"].clone();
     loop {
         std::thread::sleep(Duration::from_millis(250));
         recovered += Duration::from_millis(250);
-        let now = daemon.status()["capture"]["books"].clone();
+        let now = daemon.status()["capture"].clone();
         if lost(&now) == lost(&before) || recovered > Duration::from_secs(20) {
             break;
         }
@@ -95,7 +95,7 @@ pub(super) fn overload(table: &mut Table, seconds: u64) {
     }
     web.ask("load:stop(0)");
     let unaccounted = e2e::live::eventually("the books balance", || {
-        let books = daemon.status()["capture"]["books"].clone();
+        let books = daemon.status()["capture"].clone();
         let off = e2e::live::unaccounted(&books);
         (off == 0).then_some(off)
     });
