@@ -104,9 +104,8 @@ impl Watch {
         self.folder.join("socket")
     }
 
-    /// Two daemons on one host cannot have one HTTP address; what these tests ask goes by the socket.
     fn write(&self, policy: &str) {
-        fs::write(self.config(), format!("{policy}\n[http]\nenabled = false\n")).expect("a configuration");
+        fs::write(self.config(), policy).expect("a configuration");
     }
 }
 
@@ -213,7 +212,15 @@ impl Daemon {
     /// # Panics
     /// Where there is none in time.
     pub fn when(&self, what: &str, matches: impl Fn(&Value) -> bool) -> (Value, SystemTime) {
-        let deadline = Instant::now() + PATIENCE;
+        self.within(PATIENCE, what, matches)
+    }
+
+    /// The same with another patience.
+    ///
+    /// # Panics
+    /// Where there is none in time.
+    pub fn within(&self, patience: Duration, what: &str, matches: impl Fn(&Value) -> bool) -> (Value, SystemTime) {
+        let deadline = Instant::now() + patience;
         let mut records = self.heard.records.lock().expect("records");
         let mut looked_at = 0;
         loop {
@@ -226,7 +233,7 @@ impl Daemon {
                 let all: Vec<String> = records.iter().map(|heard| brief(&heard.record)).collect();
                 drop(records);
                 panic!(
-                    "{}: no record of {what} within {PATIENCE:?}; there were:\n{}\nlog:\n{}",
+                    "{}: no record of {what} within {patience:?}; there were:\n{}\nlog:\n{}",
                     self.back_end().name(),
                     all.join("\n"),
                     self.log()

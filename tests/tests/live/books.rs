@@ -25,7 +25,7 @@ fn a_ring_that_is_too_small_loses_what_it_says() {
     live!("a ring that is too small");
     let mut lab = Lab::new();
     let (a, b) = (lab.host("a", 1), lab.host("b", 2));
-    let policy = format!("{ISOLATED}\n[capture]\nbuffer = \"1 MiB\"\n");
+    let policy = format!("{ISOLATED}\n[capture]\nring = \"4 KiB\"\n");
     let daemon = Watch::new(&b, BackEnd::Ebpf).policy(&policy).start();
     let (mut web, mut db) = pair(&a, &b);
     daemon.signal("STOP");

@@ -147,6 +147,8 @@ impl Watched {
             let ports = self::ranges(ports);
             write!(expression, "(tcp and host {address} and ({})) or ", any_of(&ports)).unwrap_or_default();
         }
+        // What begins a connection comes before anything that could tell what it is.
+        expression.push_str("(tcp[13] & 2) != 0 or (ip6[6] = 6 and (ip6[53] & 2) != 0) or ");
         // What follows the first fragment of a packet has no ports to ask for, and is rare.
         expression.push_str("(ip proto 6 and (ip[6:2] & 0x1fff) != 0) or ip6[6] = 44");
         // An octet that is asked for and not there ends the filter with no, so these stand last.

@@ -76,7 +76,7 @@ pub(super) fn reloads(table: &mut Table, times: usize) {
 pub(super) fn overload(table: &mut Table, seconds: u64) {
     let mut lab = Lab::new();
     let (b, mut web, _db) = busy(&mut lab, 32);
-    let policy = format!("{POLICY}\n[capture]\nbuffer = \"1 MiB\"\n");
+    let policy = format!("{POLICY}\n[capture]\nring = \"1 MiB\"\n");
     let daemon = Watch::new(&b, BackEnd::Ebpf).policy(&policy).start();
     daemon.signal("STOP");
     std::thread::sleep(Duration::from_secs(seconds));
