@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
@@ -84,7 +84,10 @@ impl Watch {
         self.write(&self.policy);
         let mut command = self.host.observer(program());
         command.args(["run", "--capture", self.back_end.name(), "-c"]).arg(self.config());
-        command.arg("--state-dir").arg(self.folder.join("state")).arg("--socket").arg(self.socket()).args(&self.words);
+        if Self::keeps_state() {
+            command.arg("--state-dir").arg(self.folder.join("state"));
+        }
+        command.arg("--socket").arg(self.socket()).args(&self.words);
         let started = Instant::now();
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the daemon starts");
         let heard = Arc::new(Heard::default());
@@ -94,6 +97,19 @@ impl Watch {
         let errors = BufReader::new(child.stderr.take().expect("a pipe"));
         std::thread::spawn(move || errors.lines().map_while(Result::ok).for_each(|line| log.log(line)));
         Daemon { child, watch: self.clone(), heard, started }
+    }
+
+    /// Whether this build keeps what it knows over a restart.
+    ///
+    /// # Panics
+    /// Where the program cannot be started.
+    #[must_use]
+    pub fn keeps_state() -> bool {
+        static KNOWN: OnceLock<bool> = OnceLock::new();
+        *KNOWN.get_or_init(|| {
+            let help = Command::new(program()).args(["run", "--help"]).output().expect("the program starts");
+            String::from_utf8_lossy(&help.stdout).contains("--state-dir")
+        })
     }
 
     fn config(&self) -> PathBuf {

@@ -397,6 +397,10 @@ impl Connection {
     ) {
         self.protocol = match verdict {
             Verdict::Handshake => {
+                // Whoever read the name read the connection's first octets, also where no SYN was seen.
+                if matches!(first.of(Side::Initiator).get(2), Some(b'n' | b'N')) {
+                    self.shared.mid_stream = false;
+                }
                 self.shared.open_link(at, flow, Transport::Cleartext, cx);
                 Protocol::Clear(Box::new(Clear::from_handshake(cx)))
             }
