@@ -336,6 +336,14 @@ impl Daemon {
         Told { records: self.records(), log: self.log() }
     }
 
+    /// What it keeps on disk at this moment.
+    #[must_use]
+    pub fn kept(&self) -> String {
+        let files = fs::read_dir(self.watch.folder.join("state")).into_iter().flatten().flatten();
+        let texts = files.filter_map(|file| fs::read(file.path()).ok());
+        texts.map(|text| String::from_utf8_lossy(&text).into_owned()).collect()
+    }
+
     /// Ends it at once, and says how to start it again with what it kept.
     ///
     /// # Panics

@@ -23,16 +23,22 @@ fn killed_and_started_again_it_tells_nothing_as_new_twice() {
         web.ask("rpc:call('db@10.77.0.2', os, cmd, [\"id\"])");
         daemon.alert("remote-command");
         web.ask("load:call('db@10.77.0.2', 2)");
-        let mut new = news(&daemon);
+        let mut new: Vec<String> = Vec::new();
         for _ in 0..3 {
-            new = [new, news(&daemon)].concat();
+            // What was told an instant ago may not be on disk yet; what is there is known for good.
+            let kept = daemon.kept();
+            let told: Vec<String> = news(&daemon).into_iter().filter(|one| kept.contains(one.as_str())).collect();
+            new = [new, told].concat();
             daemon = daemon.kill().launch();
             let took = daemon.captures();
             assert!(took < Duration::from_secs(1), "{}: attached after {took:?}", back_end.name());
+            // On a connection of its own: of the old one nobody remembers the atoms that were sent before.
+            web.ask("load:stop(0)");
+            web.leave("db@10.77.0.2");
+            web.join("db@10.77.0.2");
             web.ask("rpc:call('db@10.77.0.2', os, cmd, [\"id\"])");
-            daemon.hears("the finding again", |record| {
-                text(&record["alert"], "rule_id") == "remote-command" && text(&record["alert"], "status") != "resolved"
-            });
+            web.ask("load:call('db@10.77.0.2', 2)");
+            daemon.hears("the command again", |record| text(&record["activity"], "mfa") == "os:cmd/1");
         }
         let after: Vec<String> = news(&daemon);
         let twice: Vec<&String> = after.iter().filter(|fingerprint| new.contains(fingerprint)).collect();
