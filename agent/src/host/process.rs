@@ -74,6 +74,10 @@ pub(super) fn inspect(proc: &Path, pid: u32) -> io::Result<Inspected> {
     let exe = exe.or_else(|| arguments().next().filter(|first| !first.is_empty()).map(str::to_owned));
     let file = exe.as_deref().unwrap_or_default();
     let kind = if beam::is_emulator(file) {
+        // It is being executed: its name is there already and its arguments are not, and what is read of it is kept.
+        if line.is_empty() {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
         Kind::Beam(Arguments::read(arguments()))
     } else if beam::is_epmd(file) {
         Kind::Epmd
