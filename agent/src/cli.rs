@@ -497,7 +497,7 @@ mod tests {
 
     #[test]
     fn commands_that_are_not_there_yet_are_wrong_usage() {
-        for command in ["audit", "learn", "doctor", "assets"] {
+        for command in ["audit", "learn", "assets"] {
             assert_eq!(
                 parse(&format!("distwatch {command}")).expect_err(command).kind(),
                 ErrorKind::InvalidSubcommand,
