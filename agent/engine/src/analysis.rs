@@ -3,12 +3,13 @@
 //! `analyze` runs it in one loop with the packets' own time; the daemon runs the same object.
 
 use crate::cluster::Cluster;
-use crate::detect::{Judge, SavedFinding};
+use crate::detect::Judge;
 use crate::engine::Engine;
-use crate::event::Event;
-use crate::model::{Alert, Stats};
+use crate::event::{Event, EventBody, Expected, LinkChange};
+use crate::model::{Alert, Link, Stats};
 use crate::packet::Packet;
 use crate::policy::Policy;
+use crate::saved::{Saved, SavedLink};
 use crate::time::Timestamp;
 
 /// What wants to hear of every event and every change of an alert, in order.
@@ -42,6 +43,7 @@ pub struct Analysis {
     pub judge: Judge,
     /// When judgement has something to do, asked only when that may have changed.
     judge_due: Option<Timestamp>,
+    revision: u64,
 }
 
 impl Analysis {
@@ -53,6 +55,7 @@ impl Analysis {
             cluster: Cluster::new(&policy.limits),
             judge: Judge::new(policy),
             judge_due: None,
+            revision: 0,
         }
     }
 
@@ -89,10 +92,53 @@ impl Analysis {
         self.drain_alerts(listener);
     }
 
-    /// Takes in what an earlier run saved of its findings; before the first packet.
-    pub fn restore(&mut self, saved: Vec<SavedFinding>) {
-        self.judge.restore(saved);
+    /// What the next run is to know, as of `now`.
+    #[must_use]
+    pub fn saved(&self, now: Timestamp) -> Saved {
+        let listeners = |wanted: Expected| {
+            let learned = self.engine.listeners().learned();
+            learned.filter(|&(_, what)| what == wanted).map(|(at, _)| at).collect()
+        };
+        let open = self.cluster.links().filter(|link| link.closed.is_none());
+        let mut saved = Saved {
+            findings: self.judge.findings().saved(now),
+            links: open.map(|link| self.saved_link(link, now)).collect(),
+            facts: self.judge.facts(),
+            epmd: listeners(Expected::Epmd),
+            distribution: listeners(Expected::Distribution),
+            ..Saved::default()
+        };
+        saved.links.extend(self.engine.recall().waiting(now).cloned());
+        self.cluster.save(&mut saved);
+        saved
+    }
+
+    /// A link as the next run is to know it.
+    fn saved_link(&self, link: &Link, now: Timestamp) -> SavedLink {
+        let findings = self.judge.findings().holds(&link.flow_id);
+        SavedLink { findings, ..self.cluster.save_link(link, now) }
+    }
+
+    /// Takes in what an earlier run saved; before the first packet.
+    pub fn restore(&mut self, saved: Saved, now: Timestamp) {
+        self.cluster.restore(&saved);
+        let Saved { findings, links, facts, epmd, distribution, .. } = saved;
+        self.judge.restore(findings, now);
+        for link in &links {
+            self.judge.expect((link.initiator, link.acceptor), &link.findings);
+        }
+        self.judge.recall(&facts);
         self.judge_due = self.judge.poll_timeout();
+        self.engine.restore(links);
+        for (listeners, what) in [(epmd, Expected::Epmd), (distribution, Expected::Distribution)] {
+            listeners.into_iter().for_each(|at| self.engine.add_listener(at, what));
+        }
+    }
+
+    /// A number that rises with what [`Analysis::saved`] would have to say anew, but for time and mere counters.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.revision.wrapping_add(self.engine.listeners().learned_so_far())
     }
 
     /// Another policy from now on. Connections, findings and what was learned stay; what the cluster remembers keeps to the limit
@@ -134,6 +180,12 @@ impl Analysis {
     }
 
     fn take(&mut self, event: &Event, listener: &mut impl Listener) {
+        let changes = match &event.body {
+            EventBody::Link { change, .. } => *change != LinkChange::Updated,
+            EventBody::Epmd(exchange) => exchange.accepted,
+            _ => false,
+        };
+        self.revision = self.revision.wrapping_add(u64::from(changes));
         self.cluster.handle_event(event);
         listener.event(event);
         self.judge.handle_event(event, &self.cluster);
@@ -141,6 +193,7 @@ impl Analysis {
 
     fn drain_alerts(&mut self, listener: &mut impl Listener) {
         while let Some(alert) = self.judge.poll_alert() {
+            self.revision = self.revision.wrapping_add(1);
             listener.alert(&alert);
         }
         self.judge_due = self.judge.poll_timeout();

@@ -4,6 +4,7 @@
 //! far (attempts before links, closed ones before open ones, old ones before new ones) and counts it.
 
 mod otp;
+mod saved;
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};

@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     mid_stream: bool,
     info: Option<Arc<FlowInfo>>,
     link: Option<Box<Link>>,
+    /// Whose name was read in frames, by [`Side`].
+    named: [bool; 2],
     /// By [`Remark`].
     remarks: [u16; 4],
 }
@@ -142,13 +144,16 @@ impl Shared {
     /// The link that this connection is, made when it turns out to be one.
     pub(crate) fn open_link(&mut self, at: &At, flow: &FlowFacts, transport: Transport, cx: &mut Context) {
         if self.link.is_none() {
+            let Opening { initiator, acceptor, mid_stream, .. } = flow.opening;
+            // One that began since is another one, and its predecessor is no more.
+            let known = cx.recall.take(initiator, acceptor, at.time).filter(|_| mid_stream);
             let end = |address: std::net::SocketAddr| End { node: None, ip: address.ip(), port: address.port() };
             let mut handshake = Handshake::default();
             if self.mid_stream {
                 // Until the decoder says better: nobody saw it begin.
                 handshake.outcome = HandshakeOutcome::Unseen;
             }
-            self.link = Some(Box::new(Link {
+            let mut link = Box::new(Link {
                 flow_id: self.info(flow, cx).id.clone(),
                 initiator: end(flow.opening.initiator),
                 acceptor: end(flow.opening.acceptor),
@@ -157,6 +162,7 @@ impl Shared {
                 handshake,
                 interfaces: Vec::new(),
                 mid_stream: self.mid_stream,
+                resumed: false,
                 opened: flow.opening.at.time,
                 closed: None,
                 close_reason: None,
@@ -168,7 +174,11 @@ impl Shared {
                 last_seen: at.time,
                 first_packet: flow.opening.at.packet.to_string(),
                 builds: Builds::default(),
-            }));
+            });
+            if let Some(known) = known {
+                known.resume(&mut link);
+            }
+            self.link = Some(link);
             self.tell_link(at, flow, LinkChange::Opened, cx);
         }
         let changed = self.link.as_mut().is_some_and(|link| {

@@ -13,6 +13,7 @@ mod cookie_on_the_wire;
 mod epmd;
 mod exposed_link;
 pub mod exposure;
+mod fact;
 mod findings;
 mod foreign;
 mod handshake_stalled;
@@ -36,6 +37,7 @@ mod weak_cookie;
 pub(crate) mod testing;
 
 pub use exposure::Exposure;
+pub use fact::Fact;
 pub use findings::{
     EVIDENCE, FindingStore, Findings, QUIET, Report, SavedFinding, Seen, Span, UPDATE_INTERVAL, option, packet_text,
 };
@@ -96,6 +98,12 @@ pub trait Detector: Send {
 
     /// Called when [`Detector::poll_timeout`]'s time has come, and once at the end.
     fn handle_timeout(&mut self, _now: Timestamp, _cluster: &Cluster, _findings: &mut Findings<'_>) {}
+
+    /// Adds what it remembers and would not see again after a restart.
+    fn save(&self, _facts: &mut Vec<Fact>) {}
+
+    /// Takes in one such thing from an earlier run, of whichever detector.
+    fn restore(&mut self, _fact: &Fact) {}
 
     /// When it wants to be called.
     fn poll_timeout(&self) -> Option<Timestamp> {

@@ -13,6 +13,8 @@ use crate::model::Stats;
 use crate::net::{Decoded, Net};
 use crate::packet::{At, InterfaceId, Packet};
 use crate::policy::{Arguments, Policy};
+use crate::recall::Recall;
+use crate::saved::SavedLink;
 use crate::stats::Counters;
 use crate::time::Timestamp;
 
@@ -35,6 +37,8 @@ pub struct Context {
     pub arguments: Arguments,
     /// Tell every control message, not just the first of a kind and a count.
     pub every_message: bool,
+    /// Connections that an earlier run knew.
+    pub recall: Recall,
     /// What was counted.
     pub counters: Counters,
     interfaces: Vec<String>,
@@ -76,6 +80,10 @@ impl Ports for Context {
     fn is_listener(&self, at: SocketAddr) -> bool {
         self.listeners.expected(at).is_some()
     }
+
+    fn is_remembered(&self, initiator: SocketAddr, acceptor: SocketAddr) -> bool {
+        self.recall.contains(initiator, acceptor)
+    }
 }
 
 impl Engine {
@@ -91,6 +99,7 @@ impl Engine {
                 dictionary: Dictionary::new(&policy.cookie_words),
                 arguments: policy.arguments,
                 every_message: false,
+                recall: Recall::default(),
                 counters: Counters::default(),
                 interfaces: Vec::new(),
                 events: VecDeque::new(),
@@ -140,6 +149,18 @@ impl Engine {
     /// Something is known to listen there (from a socket list, say).
     pub fn add_listener(&mut self, at: SocketAddr, what: Expected) {
         self.context.listeners.learn(at, what);
+    }
+
+    /// Takes in the connections that an earlier run knew, before the first packet.
+    pub fn restore(&mut self, links: Vec<SavedLink>) {
+        let limit = self.context.limits.report_entries;
+        self.context.recall.restore(links, limit);
+    }
+
+    /// Connections that an earlier run knew and that have not been met yet.
+    #[must_use]
+    pub const fn recall(&self) -> &Recall {
+        &self.context.recall
     }
 
     /// Takes one packet.

@@ -90,6 +90,11 @@ pub trait Conversation<X>: Sized {
 pub trait Ports {
     /// Whether connections are accepted at this address and port.
     fn is_listener(&self, at: SocketAddr) -> bool;
+
+    /// Whether a connection with just these ends is remembered from before the capture.
+    fn is_remembered(&self, _initiator: SocketAddr, _acceptor: SocketAddr) -> bool {
+        false
+    }
 }
 
 /// What a conversation still wants to hear.

@@ -24,6 +24,8 @@ pub mod net;
 pub mod notice;
 pub mod packet;
 pub mod policy;
+pub mod recall;
+pub mod saved;
 pub mod stats;
 pub mod text;
 pub mod time;

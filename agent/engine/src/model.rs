@@ -305,6 +305,10 @@ pub struct Link {
     pub interfaces: Vec<String>,
     /// The capture begins after its start.
     pub mid_stream: bool,
+    /// It is the one that an earlier run of the program saw on just these addresses and ports; names, flags and creations are
+    /// those that were read then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub resumed: bool,
     /// First packet.
     pub opened: Timestamp,
     /// Last packet of a closed one; null while it is open.

@@ -144,9 +144,10 @@ impl Monitor {
         } = parts;
         let mut analysis = Analysis::new(&policy);
         analysis.engine.go_live();
+        let now = clock.now();
         let keeper = match state {
             Some((mut keeper, kept)) => {
-                kept.restore(&mut analysis);
+                analysis.restore(kept.saved, now);
                 keeper.start()?;
                 // Who takes records may have forgotten what still holds: a server that was new started meanwhile, say.
                 tell_again(&analysis, &mut writer, clock.now());
@@ -154,7 +155,6 @@ impl Monitor {
             }
             None => None,
         };
-        let now = clock.now();
         let mut monitor = Self {
             source,
             analysis,
@@ -328,7 +328,7 @@ impl Monitor {
             self.say(now, state);
         }
         if let Some(keeper) = &mut self.keeper {
-            keeper.keep(State::of(&self.analysis));
+            keeper.keep(self.analysis.revision(), || State::of(self.analysis.saved(now)));
         }
         // Peers decide how many there are, so they are told of together.
         if self.decisions_refused > self.refusals_logged {
@@ -432,7 +432,7 @@ impl Monitor {
             tracing::warn!("{dropped} of the last records could not be written: the queue was full");
         }
         if let Some(keeper) = self.keeper.take() {
-            keeper.finish(&State::of(&self.analysis));
+            keeper.finish(&State::of(self.analysis.saved(now)));
         }
     }
 

@@ -1,71 +1,75 @@
-//! What the daemon keeps over a restart: findings, so that one that goes on is not new again, and where something was learned to listen.
+//! What the daemon keeps over a restart: findings, so that one that goes on is not new again; open links with the names of their
+//! nodes, so that one that is met in its middle is known again; nodes, where something listens, and what rules remember.
 //!
 //! A thread of its own writes it, about a second after it changed: into a file beside the old one that then takes its place,
-//! so that there is always a whole one. A finding can still be told as new a second time: one of the last second before a
-//! `kill -9`, one that had ended, and one of a connection that is met in its middle and so is named by addresses.
+//! so that there is always a whole one.
 
 use std::fs::File;
-use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use distwatch_engine::analysis::Analysis;
-use distwatch_engine::detect::SavedFinding;
-use distwatch_engine::event::Expected;
+use distwatch_engine::saved::Saved;
 use serde::{Deserialize, Serialize};
 
-/// The version of the file. One of another version is left as it is, under another name.
-const VERSION: u32 = 1;
+/// The version of the file. The one before had findings and listeners alone, and is read; any other is left as it is, under
+/// another name.
+const VERSION: u32 = 2;
+
+/// The oldest version that is read.
+const OLDEST: u32 = 1;
 
 /// The file in the state folder.
 const FILE: &str = "state.json";
 
-/// The largest file that is read: all findings and listeners that are ever kept, with room to spare.
+/// The largest file that is read: everything that is ever kept, with room to spare.
 const LARGEST: u64 = 256 << 20;
 
-/// What is kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     version: u32,
-    findings: Vec<SavedFinding>,
-    epmd: Vec<SocketAddr>,
-    distribution: Vec<SocketAddr>,
+    /// What is kept.
+    #[serde(flatten)]
+    pub saved: Saved,
 }
 
 impl State {
-    /// Of an analysis as it is now.
+    /// Of what an analysis has to save.
     #[must_use]
-    pub fn of(analysis: &Analysis) -> Self {
-        let listeners = |wanted: Expected| {
-            let learned = analysis.engine.listeners().learned();
-            learned.filter(|&(_, what)| what == wanted).map(|(at, _)| at).collect()
-        };
-        Self {
-            version: VERSION,
-            findings: analysis.judge.findings().saved(),
-            epmd: listeners(Expected::Epmd),
-            distribution: listeners(Expected::Distribution),
-        }
-    }
-
-    /// Gives it to an analysis that has seen nothing yet.
-    pub fn restore(self, analysis: &mut Analysis) {
-        analysis.restore(self.findings);
-        for (listeners, what) in [(self.epmd, Expected::Epmd), (self.distribution, Expected::Distribution)] {
-            listeners.into_iter().for_each(|at| analysis.engine.add_listener(at, what));
-        }
+    pub const fn of(saved: Saved) -> Self {
+        Self { version: VERSION, saved }
     }
 }
+
+/// How long the file may be older than what it says, where nothing changed: far below the time for which open links are
+/// recalled ([`distwatch_engine::recall::MEMORY`]).
+const REFRESH: Duration = Duration::from_secs(300);
+
+/// The capture thread spends at most this part (a two-hundredth) of its time on what is kept, and the disk a twentieth.
+const CAPTURE_SHARE: u32 = 200;
+const DISK_SHARE: u32 = 20;
 
 /// The folder that it is kept in, and the thread that writes.
 #[derive(Debug)]
 pub struct Keeper {
     path: PathBuf,
-    waiting: Option<SyncSender<State>>,
-    thread: Option<JoinHandle<()>>,
-    last: State,
+    writing: Option<Writing>,
+    /// What was handed to the thread last, and when.
+    last: Option<(u64, Instant)>,
+    /// Not before this is the next handed to it.
+    due: Instant,
+}
+
+#[derive(Debug)]
+struct Writing {
+    waiting: Sender<State>,
+    /// How long the last one took; none while one is being written.
+    took: Arc<Mutex<Option<Duration>>>,
+    thread: JoinHandle<()>,
 }
 
 impl Keeper {
@@ -77,18 +81,18 @@ impl Keeper {
         std::fs::create_dir_all(folder)?;
         let path = folder.join(FILE);
         let state = match read(&path) {
-            Ok(state) => state,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => State::default(),
+            Ok(state) => State::of(state.saved),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => State::of(Saved::default()),
             Err(error) => {
                 let aside = path.with_extension("unreadable");
                 tracing::warn!(%error, "{} cannot be used and is kept as {}", path.display(), aside.display());
                 std::fs::rename(&path, &aside)?;
-                State::default()
+                State::of(Saved::default())
             }
         };
         // Found out now, and not when it is too late.
         write(&path, &state)?;
-        Ok((Self { path, waiting: None, thread: None, last: state.clone() }, state))
+        Ok((Self { path, writing: None, last: None, due: Instant::now() }, state))
     }
 
     /// Starts to write.
@@ -96,32 +100,45 @@ impl Keeper {
     /// # Errors
     /// No thread can be started.
     pub fn start(&mut self) -> io::Result<()> {
-        let (sender, waiting): (_, Receiver<State>) = sync_channel(1);
-        let path = self.path.clone();
+        let (waiting, states): (_, Receiver<State>) = channel();
+        let took = Arc::new(Mutex::new(Some(Duration::ZERO)));
+        let (path, told) = (self.path.clone(), Arc::clone(&took));
         let thread = std::thread::Builder::new().name("state".into()).spawn(move || {
-            for state in waiting {
+            for state in states {
+                let begun = Instant::now();
                 if let Err(error) = write(&path, &state) {
                     tracing::error!(%error, "the state cannot be written to {}", path.display());
                 }
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun.elapsed());
             }
         })?;
-        (self.waiting, self.thread) = (Some(sender), Some(thread));
+        self.writing = Some(Writing { waiting, took, thread });
         Ok(())
     }
 
-    /// Lets it be written, unless nothing changed. Where the disk is slow, a later one is.
-    pub fn keep(&mut self, state: State) {
-        let Some(waiting) = self.waiting.as_ref().filter(|_| state != self.last) else { return };
-        match waiting.try_send(state.clone()) {
-            Ok(()) => self.last = state,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+    /// Lets it be written, unless nothing changed (which `revision` tells) or its time has not come: the larger it is and the
+    /// slower the disk, the later.
+    pub fn keep(&mut self, revision: u64, state: impl FnOnce() -> State) {
+        let now = Instant::now();
+        let Some(writing) = self.writing.as_ref().filter(|_| now >= self.due) else { return };
+        if self.last.is_some_and(|(last, when)| last == revision && now < when + REFRESH) {
+            return;
         }
+        let mut took = writing.took.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(writing_took) = *took else { return };
+        let state = state();
+        // The thread ends with the keeper and not before.
+        if writing.waiting.send(state).is_ok() {
+            *took = None;
+        }
+        self.last = Some((revision, now));
+        self.due = now + (now.elapsed() * CAPTURE_SHARE).max(writing_took * DISK_SHARE);
     }
 
     /// Writes the last of it and ends.
     pub fn finish(mut self, state: &State) {
-        self.waiting = None;
-        if let Some(thread) = self.thread.take() {
+        if let Some(Writing { waiting, thread, .. }) = self.writing.take() {
+            drop(waiting);
             let _ = thread.join();
         }
         if let Err(error) = write(&self.path, state) {
@@ -136,8 +153,8 @@ fn read(path: &Path) -> io::Result<State> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than anything that is written to it"));
     }
     let state: State = serde_json::from_reader(io::BufReader::new(file))?;
-    if state.version != VERSION {
-        let error = format!("it is of version {}, and this program writes version {VERSION}", state.version);
+    if !(OLDEST..=VERSION).contains(&state.version) {
+        let error = format!("it is of version {}, and this program knows {OLDEST} to {VERSION}", state.version);
         return Err(io::Error::new(io::ErrorKind::InvalidData, error));
     }
     Ok(state)
@@ -145,30 +162,32 @@ fn read(path: &Path) -> io::Result<State> {
 
 /// Replaces the file by a whole one. After a loss of power it is the old or the new one.
 fn write(path: &Path, state: &State) -> io::Result<()> {
-    let state = State { version: VERSION, ..state.clone() };
     let unfinished = path.with_extension("part");
-    let mut file = File::create(&unfinished)?;
-    file.write_all(&serde_json::to_vec(&state)?)?;
-    file.sync_all()?;
+    let mut file = BufWriter::new(File::create(&unfinished)?);
+    serde_json::to_writer(&mut file, &state)?;
+    file.into_inner()?.sync_all()?;
     std::fs::rename(&unfinished, path)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn state(port: u16) -> State {
         let at = SocketAddr::from(([10, 0, 0, 1], port));
-        State { version: VERSION, distribution: vec![at], ..State::default() }
+        State::of(Saved { distribution: vec![at], ..Saved::default() })
     }
 
     #[test]
     fn what_was_kept_is_there_at_the_next_start() {
         let folder = tempfile::tempdir().unwrap();
         let (mut keeper, before) = Keeper::open(folder.path()).unwrap();
-        assert_eq!(before, State::default());
+        assert_eq!(before, State::of(Saved::default()));
         keeper.start().unwrap();
-        keeper.keep(state(1));
+        keeper.keep(1, || state(1));
+        keeper.keep(1, || unreachable!("nothing changed"));
         keeper.finish(&state(2));
         let (_, after) = Keeper::open(folder.path()).unwrap();
         assert_eq!(after, state(2));
@@ -180,9 +199,23 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             std::fs::write(folder.path().join(FILE), content).unwrap();
             let (_, state) = Keeper::open(folder.path()).unwrap();
-            assert_eq!(state, State::default());
+            assert_eq!(state, State::of(Saved::default()));
             assert_eq!(std::fs::read_to_string(folder.path().join("state.unreadable")).unwrap(), content);
         }
+    }
+
+    #[test]
+    fn what_the_version_before_wrote_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let finding = "{\"rule\":\"bad-cookie\",\"key\":\"k\",\"severity\":\"medium\",\"confidence\":2,\"subject\":\"s\",\
+                       \"reason\":\"r\",\"count\":3,\"first_seen\":1,\"last_seen\":2,\"came_out\":2}";
+        let content =
+            format!("{{\"version\":1,\"findings\":[{finding}],\"epmd\":[],\"distribution\":[\"10.0.0.1:9100\"]}}");
+        std::fs::write(folder.path().join(FILE), content).unwrap();
+        let (_, state) = Keeper::open(folder.path()).unwrap();
+        assert_eq!(state.saved.distribution, ["10.0.0.1:9100".parse().unwrap()]);
+        assert_eq!(state.saved.findings.iter().map(|finding| finding.id()).collect::<Vec<_>>(), [("bad-cookie", "k")]);
+        assert!(std::fs::read_to_string(folder.path().join(FILE)).unwrap().starts_with("{\"version\":2,"));
     }
 
     #[test]

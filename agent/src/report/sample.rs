@@ -49,6 +49,7 @@ fn link(flow_id: &str, initiator: End, acceptor: End) -> Link {
         },
         interfaces: vec!["eth0".into()],
         mid_stream: false,
+        resumed: false,
         opened: at(0),
         closed: None,
         close_reason: None,

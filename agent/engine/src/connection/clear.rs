@@ -15,6 +15,7 @@ use crate::event::{EventBody, Expected, LinkChange};
 use crate::flow::FlowFacts;
 use crate::model::{ActivityKind, Build, Builds, HandshakeOutcome, Tls, TlsOutcome, Transport};
 use crate::packet::{At, Side};
+use crate::recall::disown;
 use crate::time::Timestamp;
 use crate::tls::looks_like_alert;
 use crate::wire::Match;
@@ -237,6 +238,10 @@ impl Clear {
 /// Copies what a handshake said into the link, and looks the cookie up once both halves of a proof are there.
 fn take_handshake(facts: &Facts, cookie_checked: &mut bool, shared: &mut Shared, cx: &mut Context) {
     let Some(link) = shared.link.as_mut() else { return };
+    if link.mid_stream && !facts.seen() {
+        // What is known of both ends comes from elsewhere.
+        return;
+    }
     link.initiator.node = facts.node(Side::Initiator).map(str::to_owned);
     link.acceptor.node = facts.node(Side::Acceptor).map(str::to_owned);
     let handshake = &mut link.handshake;
@@ -398,15 +403,22 @@ impl Told<'_> {
     /// Without a handshake the names are those of the senders' own processes.
     fn learn_name(&mut self, message: &Message<'_>) {
         let Some(link) = self.shared.link.as_mut() else { return };
-        let end = if message.side == Side::Initiator { &mut link.initiator } else { &mut link.acceptor };
-        if end.node.is_some() {
-            return;
-        }
+        let Some(named) = self.shared.named.get_mut(message.side.index()).filter(|named| !**named) else { return };
         let Some(pid) = message.element(Role::From).and_then(|mut from| from.pid()) else { return };
         if pid.node.text.is_none() || pid.node.inferred {
             return;
         }
-        end.node = Some(pid.node.to_text().into_owned());
+        *named = true;
+        let name = pid.node.to_text();
+        let known = if message.side == Side::Initiator { &link.initiator.node } else { &link.acceptor.node };
+        match known {
+            Some(known) if !link.resumed || *known == name => return,
+            // It only has the addresses and ports of the one that was known.
+            Some(_) => disown(link),
+            None => {}
+        }
+        let end = if message.side == Side::Initiator { &mut link.initiator } else { &mut link.acceptor };
+        end.node = Some(name.into_owned());
         self.reader.tally.rename([link.initiator.node.as_deref(), link.acceptor.node.as_deref()]);
         self.shared.tell_link(&message.at, self.flow, LinkChange::Identified, self.cx);
     }

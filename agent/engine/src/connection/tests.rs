@@ -11,6 +11,7 @@ use crate::event::{Event, EventBody, Expected, LinkChange};
 use crate::model::{Activity, ActivityKind, Alert, Link, TlsOutcome, Transport};
 use crate::packet::{InterfaceId, LinkType, Packet, PacketRef, Side};
 use crate::policy::{Arguments, Policy};
+use crate::saved::{Saved, SavedLink};
 use crate::time::Timestamp;
 
 const INITIATOR: u16 = 50_000;
@@ -318,4 +319,73 @@ fn a_link_that_ends_has_its_counters_and_the_frame_that_proves_one_is_its_sender
     let link = wire.last_link(LinkChange::Closed).unwrap();
     assert_eq!((link.messages.from_initiator, link.messages.from_acceptor), (3, 2));
     assert_eq!((link.ticks.from_initiator, link.ticks.from_acceptor), (1, 0));
+}
+
+/// What an earlier run knew of the connection: two nodes by these names.
+fn known(names: [&str; 2]) -> Saved {
+    let end = |last, port| SocketAddr::from(([10, 0, 0, last], port));
+    let seen = Timestamp::from_parts(1_795_406_200, 0);
+    let link = SavedLink {
+        nodes: names.map(|name| Some(name.to_owned())),
+        flags: [Some(0xD_07DF_7FBC), Some(0xD_07DF_7FBD)],
+        ..SavedLink::at_ends(end(1, INITIATOR), end(2, ACCEPTOR), seen)
+    };
+    Saved { links: vec![link], ..Saved::default() }
+}
+
+fn names(link: &Link) -> [Option<&str>; 2] {
+    [link.initiator.node.as_deref(), link.acceptor.node.as_deref()]
+}
+
+#[test]
+fn a_link_that_an_earlier_run_knew_bears_its_names_from_its_first_record_to_its_last() {
+    let mut wire = Wire::mid_stream(&Policy::default());
+    wire.analysis.restore(known(["a@host-a", "db@host-b"]), Timestamp::from_parts(1_795_406_299, 0));
+    wire.send(Side::Initiator, &reg_send("kiosk", &[97, 1]).repeat(2));
+    wire.close();
+    for change in [LinkChange::Opened, LinkChange::Handshake, LinkChange::Closed] {
+        let link = wire.last_link(change).unwrap();
+        assert_eq!(names(link), [Some("a@host-a"), Some("db@host-b")], "{change:?}");
+        assert!(link.mid_stream && link.resumed && link.handshake.initiator_flags.is_some(), "{change:?}");
+    }
+    assert_eq!(wire.count(|body| matches!(body, EventBody::Link { change: LinkChange::Identified, .. })), 0);
+}
+
+#[test]
+fn a_link_of_other_nodes_on_the_same_ends_is_another_one() {
+    let mut wire = Wire::mid_stream(&Policy::default());
+    wire.analysis.restore(known(["other@host-a", "db@host-b"]), Timestamp::from_parts(1_795_406_299, 0));
+    wire.send(Side::Initiator, &reg_send("kiosk", &[97, 1]).repeat(2));
+    let link = wire.last_link(LinkChange::Identified).unwrap();
+    assert_eq!((names(link), link.resumed), ([Some("a@host-a"), None], false));
+    assert_eq!(link.handshake.initiator_flags, None);
+}
+
+#[test]
+fn a_link_that_begins_anew_or_comes_too_late_is_not_the_one_that_was_known() {
+    let frames = reg_send("kiosk", &[97, 1]).repeat(2);
+    for anew in [true, false] {
+        let mut wire = if anew { Wire::connect(&Policy::default()) } else { Wire::mid_stream(&Policy::default()) };
+        let mut saved = known(["other@host-a", "db@host-b"]);
+        if !anew {
+            saved.links[0].seen = Timestamp::from_parts(1_795_402_000, 0);
+        }
+        wire.analysis.restore(saved, Timestamp::from_parts(1_795_406_299, 0));
+        wire.send(Side::Initiator, &frames);
+        assert!(wire.last_link(LinkChange::Opened).is_none_or(|link| !link.resumed), "{anew}");
+    }
+}
+
+#[test]
+fn what_was_not_met_again_yet_is_kept_for_the_run_after_the_next() {
+    let mut wire = Wire::mid_stream(&Policy::default());
+    let saved = known(["a@host-a", "db@host-b"]);
+    let now = Timestamp::from_parts(1_795_406_299, 0);
+    wire.analysis.restore(saved.clone(), now);
+    assert_eq!(wire.analysis.saved(now), saved);
+    wire.send(Side::Initiator, &reg_send("kiosk", &[97, 1]).repeat(2));
+    let links = wire.analysis.saved(now).links;
+    assert_eq!((links.len(), links[0].seen), (1, now), "now it is an open link of this run");
+    assert_eq!(links[0].nodes, saved.links[0].nodes);
+    assert!(!links[0].findings.is_empty(), "cleartext-distribution");
 }

@@ -1,9 +1,9 @@
 //! Distribution that anyone on the way can read: `cleartext-distribution`, `cleartext-attempt`, `tls-downgrade`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::memory::{ENTRIES, Memory};
-use super::{Detector, Exposure, Family, Findings, Parties, Report, Rule, Span, group};
+use super::{Detector, Exposure, Fact, Family, Findings, Parties, Report, Rule, Span, group};
 use crate::cluster::Cluster;
 use crate::event::{Event, EventBody, LinkChange};
 use crate::model::{Confidence, HandshakeOutcome, Link, Severity, TlsOutcome, Transport};
@@ -85,6 +85,27 @@ impl Detector for Cleartext {
         match &event.body {
             EventBody::Link { change, link } => self.handle_link(event, *change, link, cluster, findings),
             EventBody::Foreign { looks_like: "TLS", .. } => offer_of_tls(event, cluster, findings),
+            _ => {}
+        }
+    }
+
+    fn save(&self, facts: &mut Vec<Fact>) {
+        let listeners = self.secured.iter().map(|(&(ip, port), Secured { since })| Fact::SecuredListener {
+            at: SocketAddr::new(ip, port),
+            since: since.clone(),
+        });
+        let pairs = self.pairs.iter().map(|((from, to), Secured { since })| Fact::SecuredPair {
+            from: *from,
+            to: to.clone(),
+            since: since.clone(),
+        });
+        facts.extend(listeners.chain(pairs));
+    }
+
+    fn restore(&mut self, fact: &Fact) {
+        match fact.clone() {
+            Fact::SecuredListener { at, since } => drop(self.secured.entry((at.ip(), at.port()), || Secured { since })),
+            Fact::SecuredPair { from, to, since } => drop(self.pairs.entry((from, to), || Secured { since })),
             _ => {}
         }
     }
@@ -318,6 +339,30 @@ mod tests {
         bench.link(LinkChange::Handshake, &secured);
         bench.link(LinkChange::Handshake, &established("f2"));
         assert_eq!(bench.only("tls-downgrade").subject, "web@host-a -> db@host-b");
+    }
+
+    #[test]
+    fn what_was_seen_on_tls_is_remembered_by_the_next_run_and_over_a_new_policy() {
+        let mut before = Bench::new(Policy::default());
+        let mut secured = link("f1", ("10.77.0.1", None), ("10.77.0.2", None));
+        secured.transport = Transport::Tls;
+        secured.tls = Some(tls("1.3"));
+        before.link(LinkChange::Handshake, &secured);
+        let facts = serde_json::to_string(&before.judge.facts()).unwrap();
+        for run in 0..3 {
+            let mut after = Bench::new(Policy::default());
+            if run > 0 {
+                after.judge.recall(&serde_json::from_str::<Vec<Fact>>(&facts).unwrap());
+            }
+            if run > 1 {
+                after.judge.set_policy(&Policy::default());
+            }
+            after.link(LinkChange::Handshake, &established("f2"));
+            let raised = after.alerts().iter().filter(|alert| alert.rule_id == "tls-downgrade").count();
+            assert_eq!(raised, run.min(1));
+        }
+        let later = "[{\"fact\":\"of_a_later_version\",\"what\":1}]";
+        assert_eq!(serde_json::from_str::<Vec<Fact>>(later).unwrap(), [Fact::Unknown]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::known_scanner::tool_of;
 use super::memory::{ENTRIES, Memory};
-use super::{Detector, Family, Findings, Parties, Report, Rule, RuleOption, Span, group};
+use super::{Detector, Fact, Family, Findings, Parties, Report, Rule, RuleOption, Span, group};
 use crate::cluster::Cluster;
 use crate::event::{Event, EventBody, LinkChange};
 use crate::model::{Confidence, HandshakeOutcome, Link, Severity, TlsOutcome};
@@ -113,6 +113,23 @@ impl Detector for CookieGuessing {
             self.success(event, &parties, &peer, findings);
         } else {
             self.failure(event, link, &parties, peer, findings);
+        }
+    }
+
+    fn save(&self, facts: &mut Vec<Fact>) {
+        let worst = self.peers.iter().filter(|(_, guesses)| guesses.worst);
+        facts.extend(worst.map(|((from, peer), guesses)| Fact::Guesses {
+            from: *from,
+            peer: peer.clone(),
+            count: guesses.count,
+            last: guesses.last,
+        }));
+    }
+
+    fn restore(&mut self, fact: &Fact) {
+        if let Fact::Guesses { from, peer, count, last } = fact.clone() {
+            let guesses = Guesses { count, last, worst: true, ..Guesses::default() };
+            self.peers.entry((from, peer), || guesses);
         }
     }
 }

@@ -9,6 +9,7 @@ mod report;
 mod saved;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -118,6 +119,8 @@ struct Finding {
     resolved: bool,
     /// The same condition is told better by another finding.
     superseded: bool,
+    /// When it was taken in from an earlier run: what lasted with a connection is not quiet before the connection could be met.
+    restored: Option<Timestamp>,
     /// It came out, and not as `resolved`.
     announced: bool,
     queued: bool,
@@ -130,6 +133,11 @@ struct Finding {
 impl Finding {
     fn fingerprint(&self) -> String {
         format!("{:016x}", stable_hash(&[self.rule.id, &self.key]))
+    }
+
+    /// From when on quiet counts.
+    fn silent_since(&self) -> Timestamp {
+        self.restored.map_or(self.last_seen, |restored| self.last_seen.max(restored))
     }
 
     fn add_facts(&mut self, seen: Seen<'_>, facts: Vec<(String, Option<String>)>) {
@@ -189,6 +197,8 @@ pub struct FindingStore {
     resolved: usize,
     /// What an open connection has been reported for, and whether the finding lasts with it.
     by_flow: HashMap<String, Vec<(u64, bool)>>,
+    /// The same of connections that an earlier run knew and that have not been met yet.
+    by_ends: HashMap<(SocketAddr, SocketAddr), Vec<(u64, bool)>>,
     due: BTreeSet<(Timestamp, u64)>,
     changes: VecDeque<u64>,
     limits_reached: BTreeMap<&'static str, u64>,
@@ -209,6 +219,7 @@ impl FindingStore {
             per_rule: BTreeMap::new(),
             resolved: 0,
             by_flow: HashMap::new(),
+            by_ends: HashMap::new(),
             due: BTreeSet::new(),
             changes: VecDeque::new(),
             limits_reached: BTreeMap::new(),
@@ -270,7 +281,7 @@ impl FindingStore {
             // By the very sums that the timer was set to: at the end of time they saturate, and a difference would never
             // reach what the timer waits for.
             let held_back = finding.changed && finding.came_out.plus(interval) <= now;
-            let over = !finding.lasting && !finding.resolved && finding.last_seen.plus(quiet) <= now;
+            let over = !finding.lasting && !finding.resolved && finding.silent_since().plus(quiet) <= now;
             if over {
                 self.end(id, now);
             } else if held_back {
@@ -372,6 +383,7 @@ impl FindingStore {
             lasting: false,
             resolved: false,
             superseded: false,
+            restored: None,
             announced: false,
             queued: false,
             changed: true,
@@ -487,7 +499,7 @@ impl FindingStore {
     fn schedule(&mut self, id: u64) {
         let Some(finding) = self.findings.get_mut(&id) else { return };
         let update = (finding.changed && !finding.queued).then(|| finding.came_out.plus(self.update_interval));
-        let end = (!finding.lasting && !finding.resolved).then(|| finding.last_seen.plus(self.quiet));
+        let end = (!finding.lasting && !finding.resolved).then(|| finding.silent_since().plus(self.quiet));
         let due = [update, end].into_iter().flatten().min();
         if finding.due == due {
             return;

@@ -1,12 +1,14 @@
 //! The judge: the policy, all detectors and all findings in one object that is driven by events and time.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::{Detector, FAMILIES, FindingStore, Findings, SavedFinding, UPDATE_INTERVAL};
+use super::{Detector, FAMILIES, Fact, FindingStore, Findings, SavedFinding, UPDATE_INTERVAL};
 use crate::cluster::Cluster;
 use crate::event::{Event, EventBody, LinkChange};
 use crate::model::Alert;
 use crate::policy::Policy;
+use crate::saved::SavedHold;
 use crate::time::Timestamp;
 
 /// Turns events into alerts by a policy.
@@ -50,16 +52,23 @@ impl Judge {
         }
     }
 
-    /// Another policy from now on. Detectors begin anew, findings stay.
+    /// Another policy from now on. Detectors begin anew with what they remember for long, findings stay.
     pub fn set_policy(&mut self, policy: &Policy) {
+        let facts = self.facts();
         self.policy = policy.clone();
         (self.detectors, self.due) = (detectors(policy), None);
+        self.recall(&facts);
     }
 
     /// Takes one event, which the cluster already contains.
     pub fn handle_event(&mut self, event: &Event, cluster: &Cluster) {
         if self.poll_timeout().is_some_and(|due| due <= event.time) {
             self.handle_timeout(event.time, cluster);
+        }
+        if let (EventBody::Link { change: LinkChange::Opened, link }, Some(flow)) = (&event.body, &event.flow)
+            && link.resumed
+        {
+            self.store.resume((flow.initiator, flow.acceptor), &link.flow_id);
         }
         let mut findings = Findings { store: &mut self.store, policy: &self.policy };
         let action = matches!(event.body, EventBody::Activity(_));
@@ -113,8 +122,29 @@ impl Judge {
     }
 
     /// Takes in what an earlier run saved of its findings; before the first event.
-    pub fn restore(&mut self, saved: Vec<SavedFinding>) {
-        self.store.restore(saved);
+    pub fn restore(&mut self, saved: Vec<SavedFinding>, now: Timestamp) {
+        self.store.restore(saved, now);
+    }
+
+    /// Takes in what a connection between these ends, the initiator first, was reported for by an earlier run; after
+    /// [`Judge::restore`].
+    pub fn expect(&mut self, ends: (SocketAddr, SocketAddr), holds: &[SavedHold]) {
+        self.store.expect(ends, holds);
+    }
+
+    /// What the detectors remember and would not see again after a restart.
+    #[must_use]
+    pub fn facts(&self) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        self.detectors.iter().for_each(|heard| heard.detector.save(&mut facts));
+        facts
+    }
+
+    /// Takes in what the detectors of an earlier run remembered; before the first event.
+    pub fn recall(&mut self, facts: &[Fact]) {
+        for fact in facts {
+            self.detectors.iter_mut().for_each(|heard| heard.detector.restore(fact));
+        }
     }
 
     /// All findings.

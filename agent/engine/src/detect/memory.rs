@@ -41,6 +41,11 @@ impl<K: Hash + Eq, V> Memory<K, V> {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 
+    /// All of it, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.young.iter().chain(&self.old)
+    }
+
     /// Takes the value out.
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
         self.young.remove(key).or_else(|| self.old.remove(key))

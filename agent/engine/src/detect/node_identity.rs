@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::cleartext::is_up_in_clear;
 use super::memory::{ENTRIES, Memory};
-use super::{Detector, Family, Findings, Parties, Report, Rule, Span, group};
+use super::{Detector, Fact, Family, Findings, Parties, Report, Rule, Span, group};
 use crate::cluster::{Cluster, Flag, alive_of};
 use crate::event::{Event, EventBody, LinkChange};
 use crate::model::{Confidence, HandshakeOutcome, Link, Severity};
@@ -49,6 +49,8 @@ struct Life {
     ip: IpAddr,
     port: Option<u16>,
     flow: String,
+    /// It is from before: where it moved from there since then, its registration may have been missed.
+    recalled: bool,
 }
 
 struct NodeIdentity {
@@ -69,6 +71,22 @@ impl Detector for NodeIdentity {
         self.relay(event, link, &parties, cluster, findings);
         for initiator in [true, false] {
             self.life(event, link, initiator, &parties, cluster, findings);
+        }
+    }
+
+    fn save(&self, facts: &mut Vec<Fact>) {
+        facts.extend(self.lives.iter().map(|(name, life)| Fact::Life {
+            name: name.clone(),
+            creation: life.creation,
+            ip: life.ip,
+            port: life.port,
+            flow: life.flow.clone(),
+        }));
+    }
+
+    fn restore(&mut self, fact: &Fact) {
+        if let Fact::Life { name, creation, ip, port, flow } = fact.clone() {
+            self.lives.entry(name, || Life { creation, ip, port, flow, recalled: true });
         }
     }
 }
@@ -94,7 +112,7 @@ impl NodeIdentity {
         let (Some(name), Some(creation), true) = (&party.name, creation.filter(|&c| c != 0), counts_lives) else {
             return;
         };
-        let now = Life { creation, ip: party.ip, port: party.port, flow: link.flow_id.clone() };
+        let now = Life { creation, ip: party.ip, port: party.port, flow: link.flow_id.clone(), recalled: false };
         let Some(before) = self.lives.remove(name) else {
             self.lives.entry(name.clone(), || now);
             return;
@@ -163,10 +181,10 @@ fn moved(
     let registered = cluster.is_registered(ip, alive_of(name));
     let (reason, confidence) = match (at_once, registered) {
         (true, _) => (format!("{name} is claimed from {} and from {ip} at once", before.ip), Confidence::Certain),
-        (false, false) => {
+        (false, false) if !before.recalled => {
             (format!("{name} moved from {} to {ip} without an EPMD registration", before.ip), Confidence::Possible)
         }
-        (false, true) => return,
+        (false, _) => return,
     };
     let report = Report::new(&NODE_NAME_CONFLICT, parties, reason)
         .key(name)

@@ -85,11 +85,13 @@ impl Parties {
     pub fn of_link(link: &Link, cluster: &Cluster) -> Self {
         let mut from = Party::at(link.initiator.ip, None);
         from.name.clone_from(&link.initiator.node);
+        // Not read on this connection, but on one with the same ends.
+        from.inferred = link.resumed && from.name.is_some();
         from.dynamic = link.handshake.dynamic_name;
         let mut to = Party::at(link.acceptor.ip, Some(link.acceptor.port));
         if let Some((name, confidence)) = cluster.acceptor_name(link) {
             to.name = Some(name);
-            to.inferred = confidence < Confidence::Certain;
+            to.inferred = link.resumed || confidence < Confidence::Certain;
         } else {
             to.registered = cluster.registered_name(to.ip, link.acceptor.port).map(str::to_owned);
         }

@@ -74,6 +74,7 @@ pub(crate) fn link(flow: &str, from: (&str, Option<&str>), to: (&str, Option<&st
         handshake: Handshake::default(),
         interfaces: vec!["eth0".to_owned()],
         mid_stream: false,
+        resumed: false,
         opened: at(0),
         closed: None,
         close_reason: None,

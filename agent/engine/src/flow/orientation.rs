@@ -16,6 +16,9 @@ const PRIVILEGED: std::ops::RangeInclusive<u16> = 0..=1023;
 /// for even ephemeral ports first and `bind` to port 0 for odd ones (`net/ipv4/inet_hashtables.c`,
 /// `inet_connection_sock.c`), and a node's distribution port comes from the latter.
 pub(super) fn sender_is_acceptor<P: Ports>(sender: SocketAddr, receiver: SocketAddr, ports: &P) -> bool {
+    if ports.is_remembered(receiver, sender) != ports.is_remembered(sender, receiver) {
+        return ports.is_remembered(receiver, sender);
+    }
     let signs: [fn(u16) -> bool; 3] =
         [|port| PRIVILEGED.contains(&port), |port| !EPHEMERAL.contains(&port), |port| port % 2 == 1];
     let known = (ports.is_listener(sender), ports.is_listener(receiver));
@@ -35,6 +38,10 @@ mod tests {
         fn is_listener(&self, at: SocketAddr) -> bool {
             at.port() == self.0
         }
+
+        fn is_remembered(&self, initiator: SocketAddr, acceptor: SocketAddr) -> bool {
+            (initiator.port(), acceptor.port()) == (4369, 8888)
+        }
     }
 
     fn sender_accepts(sender: u16, receiver: u16) -> bool {
@@ -46,6 +53,12 @@ mod tests {
     fn a_known_listener_accepts_whatever_the_other_port_is() {
         assert!(sender_accepts(40_000, 80));
         assert!(!sender_accepts(4369, 40_000));
+    }
+
+    #[test]
+    fn a_connection_that_is_remembered_is_as_it_was() {
+        assert!(sender_accepts(8888, 4369));
+        assert!(!sender_accepts(4369, 8888));
     }
 
     #[test]
