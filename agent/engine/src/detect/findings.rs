@@ -119,6 +119,8 @@ struct Finding {
     resolved: bool,
     /// The same condition is told better by another finding.
     superseded: bool,
+    /// An earlier run told of it.
+    told_before: bool,
     /// When it was taken in from an earlier run: what lasted with a connection is not quiet before the connection could be met.
     restored: Option<Timestamp>,
     /// It came out, and not as `resolved`.
@@ -383,6 +385,7 @@ impl FindingStore {
             lasting: false,
             resolved: false,
             superseded: false,
+            told_before: false,
             restored: None,
             announced: false,
             queued: false,
@@ -517,7 +520,7 @@ impl FindingStore {
 fn last_state(finding: &Finding) -> Alert {
     let status = match (finding.resolved, finding.count) {
         (true, _) => AlertStatus::Resolved,
-        (false, 1) => AlertStatus::New,
+        (false, 1) if !finding.told_before => AlertStatus::New,
         (false, _) => AlertStatus::Update,
     };
     finding.alert(status)

@@ -119,6 +119,7 @@ impl FindingStore {
                 lasting: false,
                 resolved: one.resolved,
                 superseded: false,
+                told_before: true,
                 restored: (one.lasting && !one.resolved).then_some(now),
                 announced: !one.resolved,
                 queued: false,
@@ -187,6 +188,7 @@ mod tests {
         after.judge.restore(serde_json::from_str(&text).unwrap(), at(2));
         let kept = after.only("cleartext-distribution");
         assert_eq!((kept.fingerprint, kept.count, kept.first_seen), (first.fingerprint, 1, first.first_seen));
+        assert_eq!(kept.status, AlertStatus::Update, "it was new to the earlier run");
         after.link(LinkChange::Handshake, &established("f2"));
         let again = after.only("cleartext-distribution");
         assert_eq!((again.count, again.status), (2, AlertStatus::Update));
