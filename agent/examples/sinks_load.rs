@@ -258,6 +258,8 @@ fn alert(number: u64) -> Alert {
         dest_ip: Some([10, 77, 0, 2].into()),
         dest_port: Some(9100),
         in_iface: Some("eth0".into()),
+        process: None,
+        process_end: None,
     }
 }
 

@@ -24,7 +24,7 @@ use std::convert::Infallible;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -106,6 +106,7 @@ async fn supervise(
     let sinks =
         Arc::new(Sinks::start(&run.config.sinks, &run.state_dir, &run.host, &runtime).or_exit(Exit::NoCapture)?);
     let (commands, to_monitor) = channel();
+    let (lookups, asked) = sync_channel(neighbours::LOOKUPS);
     let form = if io::stdout().is_terminal() { Form::Lines } else { Form::Ndjson };
     let output = if run.config.sinks.is_empty() { Some(Output::start(io::stdout())?) } else { None };
     let back_end = source.kind();
@@ -118,6 +119,7 @@ async fn supervise(
         stats_interval: run.config.daemon.stats_interval,
         policy: run.config.policy.clone(),
         commands: to_monitor,
+        lookups,
         sees_all_namespaces: run.sees_all_namespaces,
         sandbox: sandbox.clone(),
         state: run.state.take(),
@@ -129,7 +131,7 @@ async fn supervise(
             tracing::warn!(%error, "the sockets of this host cannot be read; nodes are found by their traffic");
         }
     }
-    let looking = neighbours::start(inventory, commands.clone()).context("starting to look at the host")?;
+    neighbours::start(inventory, asked, commands.clone()).context("starting to look at the host")?;
     let (ended, mut end) = oneshot::channel();
     let thread = std::thread::Builder::new().name("capture".into()).spawn(move || {
         let _ = ended.send(monitor.run());
@@ -170,7 +172,6 @@ async fn supervise(
         }
     };
     notify::stopping("bringing findings and records to their end");
-    drop(looking);
     // It has sent its last words and does nothing more.
     let _ = thread.join();
     drop(socket);

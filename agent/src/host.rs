@@ -4,6 +4,7 @@
 //! command line is never kept. Sockets of other network namespaces are found through a process in them, because entering a
 //! namespace would take CAP_SYS_ADMIN.
 
+mod attribution;
 pub mod beam;
 mod cgroup;
 pub mod epmd;

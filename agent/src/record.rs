@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use distwatch_engine::event::{Event, EventBody, Expected, FlowInfo, LinkChange, Tampering};
-use distwatch_engine::model::{Activity, Alert, EpmdExchange, Link, Stats, Weird};
+use distwatch_engine::model::{Activity, Alert, EpmdExchange, Link, SocketProcess, Stats, Weird};
 use distwatch_engine::packet::PacketRef;
 use distwatch_engine::time::Timestamp;
 use schemars::JsonSchema;
@@ -33,6 +33,8 @@ pub enum EventType {
     Epmd,
     /// A remote action read in clear.
     Activity,
+    /// The process behind a listener or an end of a link.
+    Process,
     /// Counters since the start.
     Stats,
     /// Something that no rule covers but an analyst wants.
@@ -41,7 +43,8 @@ pub enum EventType {
 
 impl EventType {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Alert, Self::Link, Self::Epmd, Self::Activity, Self::Stats, Self::Weird];
+    pub const ALL: [Self; 7] =
+        [Self::Alert, Self::Link, Self::Epmd, Self::Activity, Self::Process, Self::Stats, Self::Weird];
 
     /// The word in `event_type`, and the name of the object.
     #[must_use]
@@ -51,6 +54,7 @@ impl EventType {
             Self::Link => "link",
             Self::Epmd => "epmd",
             Self::Activity => "activity",
+            Self::Process => "process",
             Self::Stats => "stats",
             Self::Weird => "weird",
         }
@@ -152,6 +156,8 @@ pub enum Body<'a> {
     Epmd(&'a EpmdExchange),
     /// A remote action; `count` is the number since the last record of the same kind.
     Activity(&'a Activity),
+    /// A process of this host.
+    Process(&'a SocketProcess),
     /// Counters.
     Stats(&'a Stats),
     /// Something odd.
@@ -167,6 +173,7 @@ impl Body<'_> {
             Self::Link(_) => EventType::Link,
             Self::Epmd(_) => EventType::Epmd,
             Self::Activity(_) => EventType::Activity,
+            Self::Process(_) => EventType::Process,
             Self::Stats(_) => EventType::Stats,
             Self::Weird(_) => EventType::Weird,
         }
@@ -195,6 +202,7 @@ impl<'a> Record<'a> {
             EventBody::Link { change, link } => Body::Link(LinkRecord { change: change.name(), link }),
             EventBody::Epmd(exchange) => Body::Epmd(exchange),
             EventBody::Activity(activity) => Body::Activity(activity),
+            EventBody::Process(process) => Body::Process(process),
             EventBody::Weird(weird) => Body::Weird(Cow::Borrowed(weird)),
             other => Body::Weird(Cow::Owned(weird(other, event.packet)?)),
         };
@@ -260,7 +268,11 @@ fn weird(body: &EventBody, packet: PacketRef) -> Option<Weird> {
         EventBody::SinkState { sink, failing_since: None, .. } => {
             ("sink-recovered", "sink", format!("{sink} takes records again"))
         }
-        EventBody::Link { .. } | EventBody::Epmd(_) | EventBody::Activity(_) | EventBody::Weird(_) => return None,
+        EventBody::Link { .. }
+        | EventBody::Epmd(_)
+        | EventBody::Activity(_)
+        | EventBody::Process(_)
+        | EventBody::Weird(_) => return None,
     };
     Some(Weird { name: name.into(), layer: layer.into(), detail, packet: packet_text(packet) })
 }
@@ -296,6 +308,7 @@ fn packet_text(packet: PacketRef) -> Option<String> {
 mod tests {
     use std::sync::Arc;
 
+    use distwatch_engine::model::ProcessEnd;
     use serde_json::Value;
 
     use super::*;
@@ -347,6 +360,12 @@ mod tests {
                 packet: None,
             }),
             EventBody::Loss { stage: "kernel", packets: 9 },
+            EventBody::Process(Box::new(SocketProcess {
+                end: ProcessEnd::Acceptor,
+                ip: "10.77.0.2".parse().unwrap(),
+                port: 9100,
+                process: sample::process(),
+            })),
             EventBody::Unseen { sockets: 2, example: "10.0.0.1:40000 -> 10.0.0.2:9100".into() },
             EventBody::SinkState {
                 sink: "loki".into(),

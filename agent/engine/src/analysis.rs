@@ -2,12 +2,15 @@
 //!
 //! `analyze` runs it in one loop with the packets' own time; the daemon runs the same object.
 
-use crate::cluster::Cluster;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::cluster::{Cluster, SocketOwner, flow_of};
 use crate::detect::Judge;
 use crate::engine::Engine;
-use crate::event::{Event, EventBody, Expected, LinkChange};
-use crate::model::{Alert, Link, Stats};
-use crate::packet::Packet;
+use crate::event::{Event, EventBody, Expected, FlowInfo, LinkChange};
+use crate::model::{Alert, Link, SocketProcess, Stats};
+use crate::packet::{Packet, PacketRef};
 use crate::policy::Policy;
 use crate::saved::{Saved, SavedLink};
 use crate::time::Timestamp;
@@ -84,6 +87,31 @@ impl Analysis {
         self.drain(listener);
         self.judge.handle_timeout(now, &self.cluster);
         self.drain_alerts(listener);
+    }
+
+    /// Takes in whose a socket of this host is. That is told where it is news: of what listens for EPMD or distribution, and of
+    /// an end of a link.
+    pub fn handle_process(&mut self, now: Timestamp, seen: &SocketOwner, listener: &mut impl Listener) {
+        if !self.cluster.learn_process(seen) {
+            return;
+        }
+        if seen.remote.is_none() {
+            if self.engine.listeners().is_known(seen.local) {
+                self.tell_listener(now, seen.local, listener);
+            }
+            return;
+        }
+        let Some((link, end)) = self.cluster.link_of_socket(seen) else { return };
+        let process = SocketProcess::new(end, seen.local, &seen.process);
+        let event = process_event(now, Some(flow_of(link)), process);
+        self.handle_event(&event, listener);
+    }
+
+    /// Tells which process listens for connections to an address, of which it is known now what for.
+    pub fn tell_listener(&mut self, now: Timestamp, at: SocketAddr, listener: &mut impl Listener) {
+        if let Some(process) = self.cluster.untold_listener(at) {
+            self.handle_event(&process_event(now, None, process), listener);
+        }
     }
 
     /// Says a fact that no packet says: what a source lost, say.
@@ -189,6 +217,13 @@ impl Analysis {
         self.cluster.handle_event(event);
         listener.event(event);
         self.judge.handle_event(event, &self.cluster);
+        if let EventBody::Link { change: LinkChange::Opened, link } = &event.body {
+            for process in self.cluster.processes_of_link(link).collect::<Vec<_>>() {
+                let told = process_event(event.time, event.flow.clone(), process);
+                listener.event(&told);
+                self.judge.handle_event(&told, &self.cluster);
+            }
+        }
     }
 
     fn drain_alerts(&mut self, listener: &mut impl Listener) {
@@ -198,4 +233,8 @@ impl Analysis {
         }
         self.judge_due = self.judge.poll_timeout();
     }
+}
+
+fn process_event(time: Timestamp, flow: Option<Arc<FlowInfo>>, process: SocketProcess) -> Event {
+    Event { time, packet: PacketRef::default(), flow, body: EventBody::Process(Box::new(process)) }
 }

@@ -4,11 +4,12 @@
 //! far (attempts before links, closed ones before open ones, old ones before new ones) and counts it.
 
 mod otp;
+mod processes;
 mod saved;
 
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use foldhash::fast::RandomState;
 use indexmap::{Equivalent, IndexMap};
@@ -21,7 +22,11 @@ use crate::model::{
 };
 use crate::time::Timestamp;
 
+use processes::Processes;
+
 pub use otp::{Flag, otp_from_flags};
+pub use processes::SocketOwner;
+pub(crate) use processes::flow_of;
 
 /// Addresses, ports or creations that a node keeps. A real one has a handful; a restart loop has thousands.
 const PER_NODE: usize = 64;
@@ -46,6 +51,8 @@ pub struct Cluster {
     hosts: Table<IpAddr, String>,
     /// Full names of nodes that were reached at an address and port.
     owners: Table<(IpAddr, u16), String>,
+    /// Whose the sockets of this host are.
+    processes: Processes,
     limits_reached: BTreeMap<&'static str, u64>,
 }
 
@@ -68,6 +75,7 @@ impl Cluster {
             registered: Table::default(),
             hosts: Table::default(),
             owners: Table::default(),
+            processes: Processes::default(),
             limits_reached: BTreeMap::new(),
         }
     }
@@ -165,6 +173,12 @@ impl Cluster {
         if !self.links.contains_key(&link.flow_id) {
             let given_up = make_room(&mut self.links, self.entries, |link| (reach_of(link), link.last_seen));
             self.count(given_up);
+        }
+        let ends = link_ends(link);
+        if link.closed.is_some() {
+            self.processes.close(ends);
+        } else if self.processes.is_there() {
+            self.processes.open(ends, &link.flow_id, self.entries);
         }
         self.links.insert(link.flow_id.clone(), link.clone());
     }
@@ -304,6 +318,11 @@ fn reach_of(link: &Link) -> u8 {
         (false, None) => 1,
         (false, Some(_)) => 0,
     }
+}
+
+fn link_ends(link: &Link) -> (SocketAddr, SocketAddr) {
+    let end = |end: &End| SocketAddr::new(end.ip, end.port);
+    (end(&link.initiator), end(&link.acceptor))
 }
 
 /// Where the table is full, removes an eighth of it: lowest worth first. Returns how many were removed.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::model::{Activity, EpmdExchange, Link, Weird};
+use crate::model::{Activity, EpmdExchange, Link, SocketProcess, Weird};
 use crate::packet::PacketRef;
 use crate::time::Timestamp;
 
@@ -100,6 +100,8 @@ pub enum EventBody {
         /// One of them, `address:port -> address:port`; empty where there is none.
         example: String,
     },
+    /// The process behind a listener, or behind an end of a link.
+    Process(Box<SocketProcess>),
     /// How a sink of the monitor's own is doing: told while it fails, and once when it has recovered.
     SinkState {
         /// Its name.

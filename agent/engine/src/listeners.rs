@@ -55,6 +55,14 @@ impl Listeners {
         self.distribution.contains(at.port()).then_some(Expected::Distribution)
     }
 
+    /// Whether a socket that listens at this address takes connections of which it is known what they are for: one on all
+    /// addresses does where that is known of any of them.
+    #[must_use]
+    pub fn is_known(&self, socket: SocketAddr) -> bool {
+        let of_any = || self.learned.keys().any(|at| at.port() == socket.port());
+        self.expected(socket).is_some() || (socket.ip().is_unspecified() && of_any())
+    }
+
     /// Something was seen to listen there; an unspecified address is every address of which nothing else is known. Returns
     /// whether that is new.
     pub fn learn(&mut self, at: SocketAddr, what: Expected) -> bool {
@@ -117,6 +125,14 @@ mod tests {
         assert_eq!(listeners.expected(at("[::1]:41000")), None);
         listeners.learn(at("[::]:41000"), Expected::Distribution);
         assert_eq!(listeners.expected(at("[::1]:41000")), Some(Expected::Distribution));
+    }
+
+    #[test]
+    fn a_socket_on_all_addresses_is_known_by_any_of_them() {
+        let mut listeners = Listeners::new(&Policy::default());
+        listeners.learn(at("127.0.0.1:41000"), Expected::Distribution);
+        assert!(listeners.is_known(at("0.0.0.0:41000")) && listeners.is_known(at("[::]:4369")));
+        assert!(!listeners.is_known(at("0.0.0.0:41001")) && !listeners.is_known(at("10.0.0.1:41000")));
     }
 
     #[test]

@@ -609,6 +609,38 @@ pub struct Alert {
     /// The interface that it was seen on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_iface: Option<String>,
+    /// The process of the end that it is about; of the other end, where only that is on this host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+    /// Which end of the connection that process has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process_end: Option<ProcessEnd>,
+}
+
+/// What a process has to do with a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProcessEnd {
+    /// It waits for connections.
+    Listener,
+    /// It is the connection's initiator.
+    Initiator,
+    /// It is the connection's acceptor.
+    Acceptor,
+}
+
+/// A process of the host, and the socket that it stands behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SocketProcess {
+    /// What it has to do with the socket.
+    pub end: ProcessEnd,
+    /// The socket's own address.
+    pub ip: IpAddr,
+    /// The socket's own port.
+    pub port: u16,
+    /// The process.
+    #[serde(flatten)]
+    pub process: Process,
 }
 
 /// A process of the host, behind a listener or a connection.

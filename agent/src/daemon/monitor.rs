@@ -1,13 +1,16 @@
 //! The capture thread: a back end, the analysis, and what goes between them, each packet to its end.
 
+mod processes;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Duration;
 
 use distwatch_engine::analysis::{Analysis, Listener};
+use distwatch_engine::cluster::SocketOwner;
 use distwatch_engine::event::{Event, EventBody, Expected};
 use distwatch_engine::flow::Wanted;
 use distwatch_engine::model::{Alert, AlertStatus, End as LinkEnd, Weird};
@@ -24,7 +27,7 @@ use super::status::{self, Status};
 use crate::host::Snapshot;
 use crate::privilege::Applied;
 use crate::sink::Sinks;
-use crate::source::live::{Captured, FlowCounts, FlowEnds, LiveSource, Verdict};
+use crate::source::live::{Captured, FlowCounts, FlowEnds, LiveSource, SocketSeen, Verdict};
 
 /// Packets that are taken before decisions are handed on and commands are looked at.
 const BATCH: usize = 4096;
@@ -44,6 +47,8 @@ pub enum Command {
     Policy(Box<Policy>),
     /// What the host's own sockets are now.
     Host(Box<Snapshot>),
+    /// Whose the sockets are that were asked about.
+    Processes(Vec<SocketOwner>),
     /// Bring everything to its end.
     Stop,
 }
@@ -75,6 +80,8 @@ pub struct Parts {
     pub stats_interval: Duration,
     /// Commands from the rest of the daemon.
     pub commands: Receiver<Command>,
+    /// Where is asked whose a socket is.
+    pub lookups: SyncSender<Vec<SocketSeen>>,
     /// Whether sockets of all network namespaces should be seen, and not only of the daemon's own.
     pub sees_all_namespaces: bool,
     /// What was given up.
@@ -93,6 +100,9 @@ pub struct Monitor {
     clock: Clock,
     stats_interval: Duration,
     commands: Receiver<Command>,
+    lookups: SyncSender<Vec<SocketSeen>>,
+    /// Sockets whose process nobody had the time to look up.
+    not_looked_up: u64,
     /// By the back end's number.
     interfaces: HashMap<u32, InterfaceId>,
     packets: u64,
@@ -138,6 +148,7 @@ impl Monitor {
             clock,
             stats_interval,
             commands,
+            lookups,
             sees_all_namespaces,
             sandbox,
             state,
@@ -164,6 +175,8 @@ impl Monitor {
             clock,
             stats_interval,
             commands,
+            lookups,
+            not_looked_up: 0,
             interfaces: HashMap::new(),
             packets: 0,
             learned: 0,
@@ -203,6 +216,10 @@ impl Monitor {
                     self.handle_host(&snapshot);
                     continue;
                 }
+                Ok(Command::Processes(owners)) => {
+                    self.take_owners(owners);
+                    continue;
+                }
                 Err(TryRecvError::Empty) => {}
             }
             if let Err(error) = self.turn(WAIT) {
@@ -223,6 +240,7 @@ impl Monitor {
             Some(due) => wait.min(due.since(self.clock.now())),
             None => wait,
         };
+        self.take_sockets();
         self.take_packets(wait)?;
         self.hand_on_decisions();
         let now = self.clock.now();
@@ -301,6 +319,8 @@ impl Monitor {
             self.learned = learned;
             let all: Vec<(SocketAddr, Expected)> = listeners.learned().collect();
             for &(at, what) in all.iter().skip(all.len().saturating_sub(new)) {
+                let now = self.clock.now();
+                self.analysis.tell_listener(now, at, &mut self.writer);
                 // A registration comes over loopback; the node's peers come from elsewhere.
                 let at = if at.ip().is_loopback() { everywhere(at) } else { at };
                 if let Err(error) = self.source.watch(at, what) {
@@ -368,6 +388,7 @@ impl Monitor {
                 self.analysis.engine.add_listener(listener.at, expected);
             }
         }
+        self.take_owners(snapshot.owners());
         self.hand_on_decisions();
         let seen: HashSet<(SocketAddr, SocketAddr)> = self
             .analysis
@@ -447,7 +468,7 @@ impl Monitor {
             clock_step_seconds: self.clock.step() / 1_000_000_000,
             reloads: self.reloads,
             sandbox: self.sandbox.clone(),
-            capture: status::Capture::of(self.source.as_mut(), self.decisions_refused),
+            capture: status::Capture::of(self.source.as_mut(), self.decisions_refused, self.not_looked_up),
             output: status::Records { written: self.records.written(), dropped: self.records.dropped() },
             sinks: self.sinks.status(),
             cluster: status::Cluster::of(&self.analysis),

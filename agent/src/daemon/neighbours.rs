@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::Duration;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
 
 use distwatch_engine::policy::Ports;
 
 use super::monitor::Command;
 use crate::host::{Connection, Inventory, Options, Role, Snapshot, epmd};
+use crate::source::live::SocketSeen;
 
 /// Between two looks at the host: some milliseconds of work each. A node that begins meanwhile is found by its registration,
 /// which is captured.
@@ -22,25 +23,38 @@ const EPMD_PATIENCE: Duration = Duration::from_millis(500);
 /// nodes of the default `net_ticktime` tick, and than the 75 s at which they give each other up.
 const UNSEEN_AFTER: u32 = 9;
 
-/// Looks at the host until nobody listens any more; it ends when the sender that is returned is dropped.
+/// Batches of sockets whose processes may wait to be looked up: one is what the kernel told of between two looks.
+pub const LOOKUPS: usize = 64;
+
+/// Looks at the host now and then, and at the processes of the sockets that it is asked about, until nobody asks or listens any
+/// more. A thread of its own, because a process may hold up whoever reads its command line.
 ///
 /// # Errors
 /// No thread can be started.
-pub fn start(mut inventory: Inventory, commands: Sender<Command>) -> io::Result<Sender<()>> {
-    let (stop, stopped): (_, Receiver<()>) = channel();
-    std::thread::Builder::new().name("host".into()).spawn(move || {
-        while stopped.recv_timeout(BETWEEN) == Err(RecvTimeoutError::Timeout) {
-            match inventory.scan() {
-                Ok(snapshot) => {
-                    if commands.send(Command::Host(Box::new(snapshot))).is_err() {
-                        return;
-                    }
-                }
-                Err(error) => tracing::warn!(%error, "the sockets of this host cannot be read"),
+pub fn start(mut inventory: Inventory, asked: Receiver<Vec<SocketSeen>>, commands: Sender<Command>) -> io::Result<()> {
+    let mut next = Instant::now() + BETWEEN;
+    let look = move || loop {
+        let now = Instant::now();
+        let told = if now >= next {
+            next = now + BETWEEN;
+            inventory.scan().map(|snapshot| Command::Host(Box::new(snapshot)))
+        } else {
+            match asked.recv_timeout(next - now) {
+                Ok(sockets) => Ok(Command::Processes(inventory.attribute(&sockets))),
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => return,
             }
+        };
+        match told {
+            Ok(command) => {
+                if commands.send(command).is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the sockets of this host cannot be read"),
         }
-    })?;
-    Ok(stop)
+    };
+    std::thread::Builder::new().name("host".into()).spawn(look).map(drop)
 }
 
 /// An inventory of this host.

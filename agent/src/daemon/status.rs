@@ -104,12 +104,14 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// How a back end is, with so many decisions that it did not take.
-    pub(super) fn of(source: &mut dyn LiveSource, decisions_refused: u64) -> Self {
+    /// How a back end is, with so many decisions that it did not take, and sockets whose process was not looked up.
+    pub(super) fn of(source: &mut dyn LiveSource, decisions_refused: u64, not_looked_up: u64) -> Self {
         let books = source.books();
         let named = |counts: Vec<(&'static str, u64)>| {
             counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect::<BTreeMap<_, _>>()
         };
+        let mut shortfalls = named(source.shortfalls());
+        shortfalls.insert("processes-not-looked-up".to_owned(), not_looked_up);
         Self {
             back_end: source.kind().to_owned(),
             attachments: source.attachments(),
@@ -120,7 +122,7 @@ impl Capture {
             counted: books.counted,
             refused: books.refused,
             lost: named(books.lost),
-            shortfalls: named(source.shortfalls()),
+            shortfalls,
             decisions_refused,
         }
     }

@@ -1,5 +1,10 @@
 //! From `/proc/PID/cgroup` to the systemd unit and the container of a process.
 
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
 /// Where a process runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
@@ -28,6 +33,51 @@ impl Place {
             .find_map(|(_, path)| unit(path));
         // The unit of a container is the runtime's, and says nothing of what runs in it.
         Self { unit: if container.is_some() { None } else { unit }, container }
+    }
+}
+
+/// Folders that a search for a cgroup looks at: some thousands on a host with many containers.
+const FOLDERS: usize = 20_000;
+
+/// Between two searches; a process that is gone can wait for its group.
+const BETWEEN_SEARCHES: Duration = Duration::from_secs(10);
+
+/// Cgroups of version 2 by their ids, which the kernel names the group of a process by that may be gone since.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    paths: HashMap<u64, String>,
+    searched: Option<Instant>,
+}
+
+impl Groups {
+    /// Where a process of that group runs. Searches anew for one that is not known, now and then.
+    pub(super) fn place(&mut self, roots: &[PathBuf], id: u64) -> Place {
+        let may_search = self.searched.is_none_or(|when| when.elapsed() >= BETWEEN_SEARCHES);
+        if id != 0 && !self.paths.contains_key(&id) && may_search {
+            self.searched = Some(Instant::now());
+            self.paths.clear();
+            for root in roots.iter().filter(|root| root.join("cgroup.controllers").exists()) {
+                self.search(root);
+            }
+        }
+        self.paths.get(&id).map(|path| Place::read(&format!("0::{path}"))).unwrap_or_default()
+    }
+
+    fn search(&mut self, root: &Path) {
+        let mut waiting = vec![root.to_owned()];
+        while let Some(folder) = waiting.pop() {
+            let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+            let below = folder.strip_prefix(root).unwrap_or(&folder).to_string_lossy();
+            if let Ok(meta) = std::fs::metadata(&folder) {
+                self.paths.insert(meta.ino(), format!("/{below}"));
+            }
+            for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+                if self.paths.len() + waiting.len() >= FOLDERS {
+                    return;
+                }
+                waiting.push(entry.path());
+            }
+        }
     }
 }
 
@@ -122,5 +172,40 @@ mod tests {
         let task = "0123456789abcdef0123456789abcdef-1234567890";
         assert_eq!(place(&format!("9:cpu:/ecs/0123456789abcdef0123456789abcdef/{task}")).1.as_deref(), Some(task));
         assert_eq!(place(&format!("0::/machine.slice/libpod-conmon-{ID}.scope")).1, None);
+    }
+
+    #[test]
+    fn on_hybrid_hosts_it_is_found_in_the_hierarchy_that_has_it() {
+        // The runtime with cgroupfs, systemd in its own hierarchy, the unified one unused.
+        let v1 = format!("12:cpuset:/docker/{ID}\n3:memory:/docker/{ID}\n1:name=systemd:/docker/{ID}\n0::/\n");
+        assert_eq!(place(&v1), (None, Some(ID.to_owned())));
+        // systemd and the runtime in the unified one, beside hierarchies in which somebody made groups of his own.
+        let hybrid =
+            format!("9:freezer:/batch/nightly.service\n1:name=systemd:/\n0::/system.slice/docker-{ID}.scope\n");
+        assert_eq!(place(&hybrid), (None, Some(ID.to_owned())));
+        let service = "9:freezer:/batch/nightly.service\n1:name=systemd:/system.slice/shop.service\n0::/system.slice/shop.service\n";
+        assert_eq!(place(service), (Some("shop.service".to_owned()), None));
+        // A rootless podman has its containers below the user's own manager.
+        let rootless =
+            format!("0::/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{ID}.scope/container\n");
+        assert_eq!(place(&rootless), (None, Some(ID.to_owned())));
+        // kind: Kubernetes in a container; the nearest one is the process's own.
+        let inner = ID.replace('4', "5");
+        let nested = format!("0::/docker/{ID}/kubelet.slice/kubelet-kubepods.slice/cri-containerd-{inner}.scope\n");
+        assert_eq!(place(&nested), (None, Some(inner)));
+    }
+
+    #[test]
+    fn the_group_of_a_process_that_is_gone_is_found_by_its_id() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("system.slice/shop.service");
+        std::fs::create_dir_all(&folder).unwrap();
+        let id = std::fs::metadata(&folder).unwrap().ino();
+        let roots = [root.path().to_owned()];
+        assert_eq!(Groups::default().place(&roots, id), Place::default(), "it is no hierarchy of version 2");
+        std::fs::write(root.path().join("cgroup.controllers"), "").unwrap();
+        let mut groups = Groups::default();
+        assert_eq!(groups.place(&roots, id).unit.as_deref(), Some("shop.service"));
+        assert_eq!(groups.place(&roots, 0), Place::default());
     }
 }

@@ -6,13 +6,14 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use distwatch_engine::event::Expected;
 use distwatch_engine::model::Process;
 use distwatch_engine::policy::Ports;
 
+use super::cgroup::Groups;
 use super::epmd::Registered;
 use super::process::{self, Identity, Inspected, Kind};
 use super::sockets::{self, TcpSocket, TcpState};
@@ -172,6 +173,7 @@ pub struct Inventory {
     owners: HashMap<u64, Option<u32>>,
     users: BTreeMap<u32, Option<String>>,
     registered: BTreeSet<(u16, String)>,
+    groups: Groups,
 }
 
 impl Inventory {
@@ -187,6 +189,7 @@ impl Inventory {
             owners: HashMap::new(),
             users: BTreeMap::new(),
             registered: BTreeSet::new(),
+            groups: Groups::default(),
         }
     }
 
@@ -244,20 +247,38 @@ impl Inventory {
                 self.known.remove(&pid);
                 continue;
             };
-            if self.known.get(&pid).is_some_and(|known| known.identity == identity) {
-                continue;
-            }
-            match process::inspect(&self.options.proc, pid) {
-                Ok(inspected) => {
-                    let printed = Arc::new(self.print(&inspected));
-                    self.known.insert(pid, Known { identity, inspected, printed });
-                }
-                Err(_) => {
-                    self.known.remove(&pid);
-                }
-            }
+            self.know(pid, identity);
         }
         Ok(left)
+    }
+
+    /// A process that is this one, looked at if it has not been yet.
+    pub(super) fn know(&mut self, pid: u32, identity: Identity) -> Option<Arc<Process>> {
+        if let Some(known) = self.known.get(&pid).filter(|known| known.identity == identity) {
+            return Some(Arc::clone(&known.printed));
+        }
+        let Ok(inspected) = process::inspect(&self.options.proc, pid) else {
+            self.known.remove(&pid);
+            return None;
+        };
+        let printed = Arc::new(self.print(&inspected));
+        self.known.insert(pid, Known { identity, inspected, printed: Arc::clone(&printed) });
+        Some(printed)
+    }
+
+    /// Where `/proc` is.
+    pub(super) fn proc(&self) -> &Path {
+        &self.options.proc
+    }
+
+    /// Cgroups by their ids.
+    pub(super) const fn groups(&mut self) -> &mut Groups {
+        &mut self.groups
+    }
+
+    /// The name of a user of this host.
+    pub(super) fn user(&mut self, uid: u32) -> Option<String> {
+        self.users.entry(uid).or_insert_with(|| process::user_name(uid)).clone()
     }
 
     fn print(&mut self, inspected: &Inspected) -> Process {
@@ -265,7 +286,7 @@ impl Inventory {
         // In a container a number may have another name than here.
         let user = match inspected.container {
             Some(_) => None,
-            None => self.users.entry(uid).or_insert_with(|| process::user_name(uid)).clone(),
+            None => self.user(uid),
         };
         let host = inspected.container.is_none().then_some(self.host.as_str());
         Process {

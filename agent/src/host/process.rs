@@ -105,10 +105,10 @@ pub(super) fn own_namespace(proc: &Path) -> Option<u64> {
     namespace(&proc.join("thread-self/ns/net"))
 }
 
-/// `net:[4026531840]`
-fn namespace(link: &Path) -> Option<u64> {
+/// A namespace by its link: `net:[4026531840]`, `pid:[4026531836]`.
+pub(super) fn namespace(link: &Path) -> Option<u64> {
     let text = fs::read_link(link).ok()?;
-    text.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+    text.to_str()?.split_once(":[")?.1.strip_suffix(']')?.parse().ok()
 }
 
 /// The inodes of the sockets that a process has open, at most `most` descriptors of it. The second value tells whether these

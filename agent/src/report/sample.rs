@@ -5,7 +5,7 @@ use std::path::Path;
 use distwatch_engine::model::{
     Activity, ActivityKind, Alert, AlertStatus, Answer, Builds, Capture, CloseReason, Confidence, End, Endpoint,
     EpmdExchange, EpmdName, EpmdNode, EpmdRequest, Evidence, Handshake, HandshakeOutcome, Link, Node, Otp, PerSide,
-    Severity, Stats, Tls, TlsOutcome, Transport,
+    Process, ProcessEnd, Severity, Stats, Tls, TlsOutcome, Transport,
 };
 use distwatch_engine::time::Timestamp;
 
@@ -208,6 +208,20 @@ fn alert(rule_id: &str, severity: Severity, subject: &str, reason: &str, facts: 
         dest_ip: Some("10.77.0.2".parse().unwrap()),
         dest_port: Some(9100),
         in_iface: Some("eth0".into()),
+        process: None,
+        process_end: None,
+    }
+}
+
+/// A node under systemd.
+pub(crate) fn process() -> Process {
+    Process {
+        pid: 4711,
+        exe: Some("/usr/lib/erlang/erts-13.1.5/bin/beam.smp".into()),
+        user: Some("shop".into()),
+        unit: Some("shop.service".into()),
+        container: None,
+        node: Some("db@host-b".into()),
     }
 }
 
@@ -220,6 +234,7 @@ fn alerts() -> Vec<Alert> {
         &[("SPAWN_REQUEST of os:cmd/1", Some("57")), ("SPAWN_REPLY", Some("59"))],
     );
     shell.count = 2;
+    (shell.process, shell.process_end) = (Some(process()), Some(ProcessEnd::Acceptor));
     shell.remediation = "Find out who did it. Do not let nodes that need not trust each other be connected.".into();
     let clear = |subject: &str| {
         let reason = "The handshake and all messages can be read and changed by anyone on the way.";

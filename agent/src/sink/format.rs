@@ -108,6 +108,11 @@ pub(crate) fn summary(record: &Value, event_type: EventType) -> String {
         EventType::Link => {
             format!("link {}: {} -> {} ({})", text("change"), end("initiator"), end("acceptor"), text("transport"))
         }
+        EventType::Process => {
+            let name = |field: &str| body[field].as_str().map(|name| format!(" {name}"));
+            let who = name("unit").or_else(|| name("container")).or_else(|| name("exe")).unwrap_or_default();
+            format!("{} {}:{} is process {}{who}", text("end"), text("ip"), body["port"], body["pid"])
+        }
         EventType::Epmd => format!("EPMD {} {}: {}", text("request"), text("name"), text("result")),
         EventType::Activity => {
             let what = body["mfa"].as_str().or(body["target"].as_str()).unwrap_or_default();

@@ -38,8 +38,7 @@ use self::layout::{Plain, is_scoped};
 use self::listeners::Listeners;
 use self::namespace::Interfaces;
 use self::sockets::Sockets;
-pub use self::sockets::{SocketSeen, SocketState};
-use crate::source::live::{Books, Captured, FlowCounts, FlowEnds, LiveSource, Verdict};
+use crate::source::live::{Books, Captured, FlowCounts, FlowEnds, LiveSource, SocketSeen, Verdict};
 
 static OBJECT: &[u8] = include_bytes_aligned!("../../../ebpf/object/distwatch.bpf.o");
 
@@ -93,6 +92,8 @@ pub struct EbpfSource {
     flows: Flows,
     interfaces: Interfaces,
     sockets: Sockets,
+    /// Somebody asks for them.
+    tells_sockets: bool,
     in_vain: u32,
     /// Asked to be woken, and not woken since.
     asked: bool,
@@ -162,6 +163,7 @@ impl EbpfSource {
             flows: Flows::new(flow_table, verdicts, flows),
             interfaces: Interfaces::new(),
             sockets: Sockets::default(),
+            tells_sockets: false,
             in_vain: 0,
             asked: false,
             handed: 0,
@@ -173,12 +175,6 @@ impl EbpfSource {
     #[must_use]
     pub const fn tells_namespaces(&self) -> bool {
         self.tells_namespaces
-    }
-
-    /// Hands over what was seen of sockets since the last call.
-    pub fn poll_sockets(&mut self, each: &mut dyn FnMut(SocketSeen)) {
-        self.drain_events();
-        self.sockets.take().for_each(each);
     }
 
     /// Replaces the ports that are watched on all addresses; what was learned by [`LiveSource::watch`] stays.
@@ -299,6 +295,9 @@ impl LiveSource for EbpfSource {
         loop {
             self.drain_events();
             self.flows.reap(monotonic())?;
+            if self.tells_sockets && !self.sockets.is_empty() {
+                return Ok(0);
+            }
             let count = self.hand_over(most, take);
             if count > 0 {
                 // Whoever wrote them has taken the flag back.
@@ -311,6 +310,12 @@ impl LiveSource for EbpfSource {
             }
             self.wait(Duration::from_nanos(left))?;
         }
+    }
+
+    fn sockets(&mut self, each: &mut dyn FnMut(SocketSeen)) {
+        self.tells_sockets = true;
+        self.drain_events();
+        self.sockets.take().for_each(each);
     }
 
     fn interface_name(&mut self, interface: u32) -> String {

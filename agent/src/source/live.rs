@@ -85,6 +85,46 @@ pub struct Books {
     pub lost: Vec<(&'static str, u64)>,
 }
 
+/// What became of a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketState {
+    /// It listens.
+    Listening,
+    /// It is the initiator's end of a connection that is established.
+    Connected,
+    /// It is the acceptor's end of a connection that is established.
+    Accepted,
+    /// The first payload passed on it; whose end it is was not seen.
+    Carrying,
+    /// It is closed.
+    Closed,
+}
+
+/// Something about a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketSeen {
+    /// When, `CLOCK_MONOTONIC` nanoseconds.
+    pub monotonic: u64,
+    /// Its own address.
+    pub local: SocketAddr,
+    /// The other end's; none for a listener.
+    pub remote: Option<SocketAddr>,
+    /// What became of it.
+    pub state: SocketState,
+    /// The kernel's number of it; 0 where there is none.
+    pub cookie: u64,
+    /// The process that made it, or made the listener that it was accepted on; 0 where that was before the start.
+    pub pid: u32,
+    /// That process's user.
+    pub uid: u32,
+    /// The name of the thread that made it.
+    pub command: String,
+    /// The id of that process's cgroup: the inode of its folder; 0 where it is not known.
+    pub cgroup: u64,
+    /// The network namespace, by the inode of `/proc/PID/ns/net`; 0 where it is not known.
+    pub namespace: u32,
+}
+
 /// A live back end. The order of calls is free; all are made by one thread.
 pub trait LiveSource: Send {
     /// `ebpf` or `pcap`: the word in metrics and `status`.
@@ -98,6 +138,10 @@ pub trait LiveSource: Send {
     /// # Errors
     /// The back end cannot go on; it is to be opened anew.
     fn poll(&mut self, wait: Duration, most: usize, take: &mut dyn FnMut(Captured<'_>)) -> io::Result<usize>;
+
+    /// Hands over what became of sockets since the last call, where the back end is told. From the first call on,
+    /// [`LiveSource::poll`] hands over no packets before what was known of sockets by then was asked for.
+    fn sockets(&mut self, _each: &mut dyn FnMut(SocketSeen)) {}
 
     /// The name of an interface in its own network namespace; empty where it is not known.
     fn interface_name(&mut self, interface: u32) -> String;

@@ -1,14 +1,13 @@
 //! Who makes, connects and closes sockets, as the kernel tells it.
 
-use distwatch::source::ebpf::{SocketSeen, SocketState};
-use distwatch::source::live::LiveSource;
+use distwatch::source::live::{LiveSource, SocketSeen, SocketState};
 use distwatch_engine::event::Expected;
 
 use super::host::{Cgroup, Watch};
 use super::peer::Peer;
 
 fn drain(watch: &mut Watch, into: &mut Vec<SocketSeen>) {
-    watch.source.poll_sockets(&mut |socket| into.push(socket));
+    watch.source.sockets(&mut |socket| into.push(socket));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod links;
 mod mix;
 mod older;
 mod privileges;
+mod processes;
 mod reload;
 mod restart;
 mod shells;

@@ -2,13 +2,15 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use flate2::{Compression, write::ZlibEncoder};
 
 use crate::analysis::{Analysis, Listener};
 use crate::captured::{self, Step};
+use crate::cluster::SocketOwner;
 use crate::event::{Event, EventBody, Expected, LinkChange};
-use crate::model::{Activity, ActivityKind, Alert, Link, TlsOutcome, Transport};
+use crate::model::{Activity, ActivityKind, Alert, AlertStatus, Link, Process, ProcessEnd, TlsOutcome, Transport};
 use crate::packet::{InterfaceId, LinkType, Packet, PacketRef, Side};
 use crate::policy::{Arguments, Policy};
 use crate::saved::{Saved, SavedLink};
@@ -21,13 +23,15 @@ const DATA: u8 = 0x18;
 
 /// Everything that was said.
 #[derive(Default)]
-struct Heard(Vec<Event>);
+struct Heard(Vec<Event>, Vec<Alert>);
 
 impl Listener for Heard {
     fn event(&mut self, event: &Event) {
         self.0.push(event.clone());
     }
-    fn alert(&mut self, _: &Alert) {}
+    fn alert(&mut self, alert: &Alert) {
+        self.1.push(alert.clone());
+    }
 }
 
 /// One TCP connection between 10.0.0.1 and 10.0.0.2 under analysis.
@@ -388,4 +392,48 @@ fn what_was_not_met_again_yet_is_kept_for_the_run_after_the_next() {
     assert_eq!((links.len(), links[0].seen), (1, now), "now it is an open link of this run");
     assert_eq!(links[0].nodes, saved.links[0].nodes);
     assert!(!links[0].findings.is_empty(), "cleartext-distribution");
+}
+
+fn process(pid: u32) -> Arc<Process> {
+    Arc::new(Process { pid, exe: None, user: None, unit: Some("db.service".into()), container: None, node: None })
+}
+
+#[test]
+fn the_process_behind_a_link_is_told_once_whichever_is_known_first() {
+    let (from, to) = (SocketAddr::from(([10, 0, 0, 1], INITIATOR)), SocketAddr::from(([10, 0, 0, 2], ACCEPTOR)));
+    let acceptor = SocketOwner { local: to, remote: Some(from), process: process(7) };
+    let initiator = SocketOwner { local: from, remote: Some(to), process: process(8) };
+    let mut wire = Wire::mid_stream(&Policy::default());
+    let now = Timestamp::from_parts(1_795_406_300, 0);
+    wire.analysis.handle_process(now, &acceptor, &mut wire.heard);
+    let told = |wire: &Wire| wire.count(|body| matches!(body, EventBody::Process(_)));
+    assert_eq!(told(&wire), 0, "it may be any connection");
+    wire.send(Side::Initiator, &reg_send("kiosk", &[97, 1]).repeat(2));
+    assert_eq!(told(&wire), 1);
+    let alert =
+        |wire: &Wire| wire.analysis.judge.alerts().into_iter().find(|one| one.rule_id == "cleartext-distribution");
+    let found = alert(&wire).unwrap();
+    assert_eq!((found.process.unwrap().pid, found.process_end), (7, Some(ProcessEnd::Acceptor)));
+    for _ in 0..2 {
+        wire.analysis.handle_process(now, &initiator, &mut wire.heard);
+        wire.analysis.handle_process(now, &acceptor, &mut wire.heard);
+    }
+    assert_eq!(told(&wire), 2);
+    let last = wire.heard.0.iter().rev().find(|event| matches!(event.body, EventBody::Process(_))).unwrap();
+    assert!(last.flow.as_ref().is_some_and(|flow| flow.initiator == from), "it is about the link");
+    assert_eq!(alert(&wire).unwrap().process.unwrap().pid, 7, "the end that it is about stays");
+}
+
+#[test]
+fn a_finding_that_came_before_its_process_is_told_again_with_it() {
+    let (from, to) = (SocketAddr::from(([10, 0, 0, 1], INITIATOR)), SocketAddr::from(([10, 0, 0, 2], ACCEPTOR)));
+    let mut wire = Wire::mid_stream(&Policy::default());
+    wire.send(Side::Initiator, &reg_send("kiosk", &[97, 1]).repeat(2));
+    let is_cleartext = |alert: &&Alert| alert.rule_id == "cleartext-distribution";
+    assert!(wire.heard.1.iter().filter(is_cleartext).all(|alert| alert.process.is_none()));
+    let owner = SocketOwner { local: to, remote: Some(from), process: process(7) };
+    let now = Timestamp::from_parts(1_795_406_301, 0);
+    wire.analysis.handle_process(now, &owner, &mut wire.heard);
+    let told: Vec<_> = wire.heard.1.iter().filter(is_cleartext).map(|one| (one.status, one.count)).collect();
+    assert_eq!(told, [(AlertStatus::New, 1), (AlertStatus::Update, 1)]);
 }

@@ -91,9 +91,9 @@ struct Epmd {
 }
 
 impl Detector for Epmd {
-    fn handle_event(&mut self, event: &Event, _cluster: &Cluster, findings: &mut Findings<'_>) {
+    fn handle_event(&mut self, event: &Event, cluster: &Cluster, findings: &mut Findings<'_>) {
         let EventBody::Epmd(exchange) = &event.body else { return };
-        let parties = Parties::of_epmd(exchange, event);
+        let parties = Parties::of_epmd(exchange, event, cluster);
         let interfaces = parties.interfaces.iter().map(String::as_str);
         let exposure = Exposure::judge(findings.policy, interfaces, exchange.client.ip, exchange.server.ip);
         let look = Look { event, exchange, parties: &parties, exposure };

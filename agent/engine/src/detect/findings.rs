@@ -22,7 +22,7 @@ use super::Rule;
 use super::memory::stable_hash;
 use crate::event::FlowInfo;
 use crate::limits::Limits;
-use crate::model::{Alert, AlertStatus, Confidence, Evidence, Severity};
+use crate::model::{Alert, AlertStatus, Confidence, Evidence, Process, ProcessEnd, Severity, SocketProcess};
 use crate::packet::PacketRef;
 use crate::policy::{Allow, Policy};
 use crate::time::Timestamp;
@@ -113,6 +113,8 @@ struct Finding {
     first_facts: Vec<Evidence>,
     last_facts: VecDeque<Evidence>,
     flow: Option<Arc<FlowInfo>>,
+    /// The process that it is about, and which end of the connection that has.
+    process: Option<(ProcessEnd, Arc<Process>)>,
     /// Open connections that the condition lasts with.
     open: u32,
     lasting: bool,
@@ -181,6 +183,8 @@ impl Finding {
             dest_ip: flow.map(|flow| flow.acceptor.ip()),
             dest_port: flow.map(|flow| flow.acceptor.port()),
             in_iface: flow.map(|flow| flow.interface.clone()).filter(|name| !name.is_empty()),
+            process: self.process.as_ref().map(|(_, process)| Process::clone(process)),
+            process_end: self.process.as_ref().map(|&(end, _)| end),
         }
     }
 }
@@ -235,6 +239,10 @@ impl FindingStore {
             let Some(finding) = self.findings.get_mut(&id) else { continue };
             finding.queued = false;
             finding.changed = false;
+            if finding.superseded && !finding.announced {
+                // It gave way before anybody heard of it.
+                continue;
+            }
             let status = match (finding.resolved, finding.announced) {
                 (true, _) => AlertStatus::Resolved,
                 (false, false) => AlertStatus::New,
@@ -335,6 +343,7 @@ impl FindingStore {
             finding.reason = report.reason;
             finding.last_seen = finding.last_seen.max(seen.time);
             finding.flow = seen.flow.cloned().or(finding.flow.take());
+            finding.process = report.process.or(finding.process.take());
             finding.add_facts(seen, report.facts);
         }
         finding.severity = finding.severity.max(severity);
@@ -351,6 +360,26 @@ impl FindingStore {
             self.come_out(id, seen.time);
         }
         self.schedule(id);
+    }
+
+    /// The process behind an end of a connection became known after something was found on it: what was told without is told
+    /// once more, as more is known.
+    pub(super) fn attribute(&mut self, flow_id: &str, process: &SocketProcess, time: Timestamp) {
+        let mut known = None;
+        for (id, _) in self.by_flow.get(flow_id).cloned().unwrap_or_default() {
+            let Some(finding) = self.findings.get_mut(&id) else { continue };
+            if finding.process.is_some() || finding.resolved {
+                continue;
+            }
+            let known = known.get_or_insert_with(|| Arc::new(process.process.clone()));
+            finding.process = Some((process.end, Arc::clone(known)));
+            finding.changed = true;
+            // Of what an earlier run told, nobody waits for it.
+            if !finding.told_before {
+                self.come_out(id, time);
+            }
+            self.schedule(id);
+        }
     }
 
     pub(super) fn resolve(&mut self, rule: &'static Rule, key: &str, time: Timestamp) {
@@ -381,6 +410,7 @@ impl FindingStore {
             first_facts: Vec::new(),
             last_facts: VecDeque::new(),
             flow: seen.flow.cloned(),
+            process: report.process,
             open: 0,
             lasting: false,
             resolved: false,

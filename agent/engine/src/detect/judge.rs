@@ -77,6 +77,9 @@ impl Judge {
             // What comes too early is only looked at, so a time that was put off may stand until it has come.
             self.due = earliest(self.due, detector.poll_timeout());
         }
+        if let (EventBody::Process(process), Some(flow)) = (&event.body, &event.flow) {
+            self.store.attribute(&flow.id, process, event.time);
+        }
         if let EventBody::Link { change: LinkChange::Closed, link } = &event.body {
             self.store.handle_closed(&link.flow_id, event.time);
         }

@@ -69,7 +69,7 @@ impl Detector for Membership {
                 judge_link(event, link, &Parties::of_link(link, cluster), findings);
             }
             EventBody::Epmd(exchange) if exchange.accepted && exchange.node.is_some() => {
-                let mut parties = Parties::of_epmd(exchange, event);
+                let mut parties = Parties::of_epmd(exchange, event, cluster);
                 parties.to.name = Some(format!("{}@{}", exchange.name, exchange.server.ip));
                 let what = format!("EPMD told {} where to reach it", exchange.client.ip);
                 standalone(event, &parties, &what, Span::Moment, findings);

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use crate::cluster::{Cluster, alive_of, host_of};
 use crate::event::Event;
-use crate::model::{Activity, Confidence, EpmdExchange, Link};
+use crate::model::{Activity, Confidence, EpmdExchange, Link, Process, ProcessEnd};
 
 /// One end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,13 +23,21 @@ pub struct Party {
     pub port: Option<u16>,
     /// Its name was given to it for this connection only.
     pub dynamic: bool,
+    /// Its process, where it is on this host.
+    pub process: Option<Arc<Process>>,
 }
 
 impl Party {
     /// An end of which only the address matters.
     #[must_use]
     pub const fn at(ip: IpAddr, port: Option<u16>) -> Self {
-        Self { name: None, inferred: false, registered: None, ip, port, dynamic: false }
+        Self { name: None, inferred: false, registered: None, ip, port, dynamic: false, process: None }
+    }
+
+    /// Which end of the connection it is.
+    #[must_use]
+    pub const fn end(&self) -> ProcessEnd {
+        if self.port.is_some() { ProcessEnd::Acceptor } else { ProcessEnd::Initiator }
     }
 
     /// The end in a form that is the same for the same end, also when its next session has another name.
@@ -95,7 +104,8 @@ impl Parties {
         } else {
             to.registered = cluster.registered_name(to.ip, link.acceptor.port).map(str::to_owned);
         }
-        Self { from, to, interfaces: link.interfaces.clone() }
+        let [initiator, acceptor] = [&link.initiator, &link.acceptor].map(|end| SocketAddr::new(end.ip, end.port));
+        Self { from, to, interfaces: link.interfaces.clone() }.with_processes(initiator, acceptor, cluster)
     }
 
     /// The ends of an event's connection; of its link, where one is known.
@@ -108,7 +118,15 @@ impl Parties {
         let mut to = Party::at(flow.acceptor.ip(), Some(flow.acceptor.port()));
         to.registered = cluster.registered_name(to.ip, flow.acceptor.port()).map(str::to_owned);
         let from = Party::at(flow.initiator.ip(), None);
-        Some(Self { from, to, interfaces: vec![flow.interface.clone()] })
+        let parties = Self { from, to, interfaces: vec![flow.interface.clone()] };
+        Some(parties.with_processes(flow.initiator, flow.acceptor, cluster))
+    }
+
+    /// Adds whose the sockets are; the first is the initiator.
+    fn with_processes(mut self, initiator: SocketAddr, acceptor: SocketAddr, cluster: &Cluster) -> Self {
+        self.from.process = cluster.process_of(initiator, acceptor, ProcessEnd::Initiator).cloned();
+        self.to.process = cluster.process_of(initiator, acceptor, ProcessEnd::Acceptor).cloned();
+        self
     }
 
     /// Who did a remote action to whom.
@@ -129,10 +147,12 @@ impl Parties {
 
     /// Who asked which EPMD.
     #[must_use]
-    pub fn of_epmd(exchange: &EpmdExchange, event: &Event) -> Self {
+    pub fn of_epmd(exchange: &EpmdExchange, event: &Event, cluster: &Cluster) -> Self {
         let interfaces = event.flow.iter().map(|flow| flow.interface.clone()).collect();
         let (client, server) = (exchange.client, exchange.server);
+        let ends = [client, server].map(|end| SocketAddr::new(end.ip, end.port));
         Self { from: Party::at(client.ip, None), to: Party::at(server.ip, Some(server.port)), interfaces }
+            .with_processes(ends[0], ends[1], cluster)
     }
 
     /// The other way round.
@@ -158,6 +178,12 @@ impl Parties {
     pub fn undirected_key(&self) -> String {
         let (a, b) = (self.from.key(), self.to.key());
         if a <= b { format!("{a} <-> {b}") } else { format!("{b} <-> {a}") }
+    }
+
+    /// The process that a finding about the two is about: that of the second, else that of the first; and which end it has.
+    #[must_use]
+    pub fn process(&self) -> Option<(ProcessEnd, Arc<Process>)> {
+        [&self.to, &self.from].into_iter().find_map(|party| Some((party.end(), party.process.clone()?)))
     }
 
     /// `certain`, or `likely` where a name was put together.

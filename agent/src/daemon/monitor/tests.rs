@@ -121,6 +121,7 @@ impl Bench {
             clock: Clock::at(0, 0),
             stats_interval: Duration::from_secs(60),
             commands,
+            lookups: std::sync::mpsc::sync_channel(1).0,
             sees_all_namespaces: false,
             sandbox: Sandbox { off: true, ..Sandbox::default() }.apply().unwrap(),
             state: None,

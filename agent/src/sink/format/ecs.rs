@@ -17,7 +17,7 @@ pub(super) fn convert(entry: &Entry, record: &Value) -> Value {
         EventType::Link => ("event", "connection"),
         EventType::Epmd | EventType::Activity => ("event", "protocol"),
         EventType::Stats => ("metric", "info"),
-        EventType::Weird => ("event", "info"),
+        EventType::Process | EventType::Weird => ("event", "info"),
     };
     let categories = match entry.event_type {
         EventType::Alert => json!(["intrusion_detection", "network"]),

@@ -87,6 +87,7 @@ const fn code(event_type: EventType) -> u8 {
         EventType::Activity => 4,
         EventType::Stats => 5,
         EventType::Weird => 6,
+        EventType::Process => 7,
     }
 }
 

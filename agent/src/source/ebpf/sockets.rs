@@ -6,52 +6,13 @@ use std::net::SocketAddr;
 use distwatch_ebpf::{Event, Owner, event};
 
 use super::layout::address;
+use crate::source::live::{SocketSeen, SocketState};
 
 /// How many wait to be asked for. The oldest goes first and is counted.
 const WAITING: usize = 8192;
 
 /// How many listeners are remembered, for whoever accepts a connection is whoever listens.
 const LISTENERS: usize = 4096;
-
-/// What became of a socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketState {
-    /// It listens.
-    Listening,
-    /// It is the initiator's end of a connection that is established.
-    Connected,
-    /// It is the acceptor's end of a connection that is established.
-    Accepted,
-    /// The first payload passed on it; whose end it is was not seen.
-    Carrying,
-    /// It is closed.
-    Closed,
-}
-
-/// Something about a socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SocketSeen {
-    /// When, `CLOCK_MONOTONIC` nanoseconds.
-    pub monotonic: u64,
-    /// Its own address.
-    pub local: SocketAddr,
-    /// The other end's; none for a listener.
-    pub remote: Option<SocketAddr>,
-    /// What became of it.
-    pub state: SocketState,
-    /// The kernel's number of it; 0 where there is none.
-    pub cookie: u64,
-    /// The process that made it, or made the listener that it was accepted on; 0 where that was before the start.
-    pub pid: u32,
-    /// That process's user.
-    pub uid: u32,
-    /// The name of the thread that made it.
-    pub command: String,
-    /// The id of that process's cgroup: the inode of its folder; 0 where it is not known.
-    pub cgroup: u64,
-    /// The network namespace, by the inode of `/proc/PID/ns/net`; 0 where it is not known.
-    pub namespace: u32,
-}
 
 /// Those that wait.
 #[derive(Debug, Default)]
@@ -104,6 +65,10 @@ impl Sockets {
 
     pub(super) fn take(&mut self) -> impl Iterator<Item = SocketSeen> + '_ {
         self.waiting.drain(..)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
     }
 
     pub(super) const fn lost(&self) -> u64 {

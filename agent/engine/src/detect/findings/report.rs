@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::{Parties, Rule};
 use crate::event::{Event, FlowInfo};
-use crate::model::{Confidence, Severity};
+use crate::model::{Confidence, Process, ProcessEnd, Severity};
 use crate::packet::PacketRef;
 use crate::time::Timestamp;
 
@@ -53,6 +53,7 @@ pub struct Report {
     pub(super) source: IpAddr,
     pub(super) interfaces: Vec<String>,
     pub(super) asked_for: bool,
+    pub(super) process: Option<(ProcessEnd, Arc<Process>)>,
 }
 
 impl Report {
@@ -74,6 +75,7 @@ impl Report {
             source: parties.from.ip,
             interfaces: parties.interfaces.clone(),
             asked_for: false,
+            process: parties.process(),
         }
     }
 

@@ -115,6 +115,7 @@ impl FindingStore {
                 first_facts: Vec::new(),
                 last_facts: VecDeque::new(),
                 flow: None,
+                process: None,
                 open: 0,
                 lasting: false,
                 resolved: one.resolved,
