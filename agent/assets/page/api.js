@@ -51,19 +51,17 @@ function ask() {
     const error = document.getElementById("token-error");
     error.hidden = !token;
     error.textContent = "The daemon did not take this token.";
-    const submit = (event) => {
+    document.getElementById("token-form").onsubmit = (event) => {
       event.preventDefault();
       if (!input.value.trim()) return;
       keep(input.value.trim());
       input.value = "";
-      dialog.removeEventListener("cancel", stay);
-      dialog.close();
       asking = null;
+      dialog.close();
       resolve();
     };
-    const stay = (event) => event.preventDefault();
-    document.getElementById("token-form").addEventListener("submit", submit, { once: true });
-    dialog.addEventListener("cancel", stay);
+    // There is nothing behind it to go back to.
+    dialog.onclose = () => asking && dialog.showModal();
     dialog.showModal();
     input.focus();
   });

@@ -11,12 +11,11 @@ import { Tables } from "./tables.js";
 /** Between two drawings of live changes. */
 const REDRAW = 400;
 
-/** Between two questions for the status: soon after a change, and anyway. */
-const STATUS_SOON = 1_000;
-const STATUS_ANYWAY = 10_000;
+/** The daemon's answers are up to a second old: what changed is asked for so long after. */
+const SOON = 1_500;
 
-/** Between two questions for the nodes, once a link names a new one. */
-const NODES_SOON = 3_000;
+/** Between two questions for the status, whatever happens. */
+const ANYWAY = 10_000;
 
 /** Between two sentences for screen readers. */
 const ANNOUNCE = 5_000;
@@ -53,6 +52,17 @@ function limited(work, pause) {
   };
 }
 
+/** Calls `work` once `pause` has passed since it was first asked for. */
+function later(work, pause) {
+  let timer = null;
+  return () => {
+    timer ??= setTimeout(() => {
+      timer = null;
+      work();
+    }, pause);
+  };
+}
+
 function draw() {
   if (!store.loaded) return;
   const derived = derive(store);
@@ -79,8 +89,9 @@ function nothingSeen() {
 }
 
 const drawSoon = limited(() => requestAnimationFrame(draw), REDRAW);
-const nodesSoon = limited(() => store.loadNodes().then(drawSoon, () => {}), NODES_SOON);
-const statusSoon = limited(() => store.loadStatus().then(drawStatus, () => {}), STATUS_SOON);
+const nodesSoon = later(() => store.loadNodes().then(drawSoon, () => {}), SOON);
+const loadSoon = later(() => load(), SOON);
+const statusSoon = later(() => store.loadStatus().then(drawStatus, () => {}), SOON);
 
 function drawStatus() {
   if (!store.status) return;
@@ -153,7 +164,7 @@ async function load(why) {
     drawStatus();
   } catch (error) {
     notice(`The daemon does not answer: ${error.message}. What is shown may be old; the page goes on trying.`);
-    setTimeout(() => load(why), STATUS_ANYWAY);
+    setTimeout(() => load(why), ANYWAY);
   } finally {
     isLoading = false;
   }
@@ -165,13 +176,16 @@ function connection(state, { away, since, next }) {
   document.body.classList.toggle("away", state === "away");
   byId("connection-text").textContent = state === "live" ? "live" : `disconnected since ${clock(since)}, next try at ${clock(next)}`;
   // At first, connected or not; and after a break, during which the daemon may have been restarted.
-  if (!store.loaded || (state === "live" && away)) load();
+  if (store.loaded && !(state === "live" && away)) return;
+  load();
+  // What happened between those answers and the stream's begin is in the next ones.
+  if (state === "live") loadSoon();
 }
 
 const stream = new EventStream("alert,link,stats", take, connection);
 byId("retry").addEventListener("click", () => stream.now());
 addEventListener("online", () => stream.now());
-setInterval(() => document.hidden || statusSoon(), STATUS_ANYWAY);
+setInterval(() => document.hidden || statusSoon(), ANYWAY);
 document.addEventListener("keydown", (event) => {
   const isTyping = event.target.closest("input, select, dialog");
   if (event.key === "/" && !isTyping) {

@@ -172,7 +172,7 @@ export class Graph {
     const worthy = edges.filter((edge) => edge.worst > 1 || edge.links > 1).sort((a, b) => b.worst - a.worst || b.links - a.links);
     const taken = [];
     put(marks, worthy.slice(0, MOST_MARKS).map((edge) => mark(edge, points, taken, edges.length)));
-    this.#drawVertices(points);
+    this.#drawVertices(points, taken);
   }
 
   #isPicked(edge) {
@@ -181,22 +181,19 @@ export class Graph {
     return (has(a, edge.from) && has(b, edge.to)) || (has(a, edge.to) && has(b, edge.from));
   }
 
-  #drawVertices(points) {
+  #drawVertices(points, marks) {
     const { groups } = this.#drawn;
     const selected = this.#selected;
     const isChosen = (item) => Boolean(selected) && item.members.some((vertex) => selected.a.has(vertex.id) || selected.b?.has(vertex.id));
     const worth = (item) => (isChosen(item) ? 1e9 : 0) + (item.id === this.#current ? 1e8 : 0) + item.worst * 1e6 + item.links;
     const order = [...groups].sort((a, b) => worth(b) - worth(a));
     const boxes = groups.map((item) => [points.get(item.id)[0] - 8, points.get(item.id)[1] - 8, 16, 16]);
-    const labelled = new Set();
+    const labels = new Map();
     for (const item of order) {
-      const [x, y] = points.get(item.id);
-      const width = shorten(label(item)).length * 6.7;
-      const box = [x - width / 2, y + 12, width, 15];
-      // The worst and the chosen have their names in any case.
-      if (worth(item) < 1e8 && boxes.some((other) => overlap(box, other))) continue;
-      boxes.push(box);
-      labelled.add(item.id);
+      const spot = spotFor(item, points.get(item.id), boxes, marks, worth(item) >= 1e8);
+      if (!spot) continue;
+      boxes.push(spot.box);
+      labels.set(item.id, spot);
     }
     const held = this.vertices.contains(document.activeElement) ? document.activeElement.dataset.key : null;
     const tab = this.#current ?? order[0]?.id;
@@ -204,13 +201,13 @@ export class Graph {
     const byName = [...groups].sort((a, b) => (a.name < b.name ? -1 : 1));
     put(this.vertices, byName.map((item) => this.#vertex(item, points.get(item.id), {
       isChosen: isChosen(item),
-      hasLabel: labelled.has(item.id),
+      spot: labels.get(item.id),
       tab: item.id === tab,
     })));
     if (held) this.vertices.querySelector(`[data-key="${CSS.escape(held)}"]`)?.focus({ preventScroll: true });
   }
 
-  #vertex(item, [x, y], { isChosen, hasLabel, tab }) {
+  #vertex(item, [x, y], { isChosen, spot, tab }) {
     const { only } = item;
     const kind = !only ? "group" : only.isAddress ? "address" : only.node?.hidden ? "hidden" : "node";
     const body = kind === "group" ? s("rect", { x: -15, y: -10, width: 30, height: 20, rx: 6 })
@@ -231,7 +228,7 @@ export class Graph {
       body,
       kind === "group" ? s("text", { class: "inside", y: 4 }, number(item.members.length)) : null,
       severity ? s("path", { class: `badge sev-${severity}`, transform: `translate(${kind === "group" ? 15 : 8} ${kind === "group" ? -10 : -8}) scale(.72)`, d: SHAPES[severity] }) : null,
-      hasLabel ? s("text", { class: "label wire", y: kind === "group" ? 25 : 22 }, shorten(label(item))) : null,
+      spot ? s("text", { class: `label wire ${spot.anchor}`, x: spot.dx, y: spot.dy }, shorten(label(item))) : null,
     );
   }
 
@@ -411,6 +408,20 @@ function mark(edge, points, taken, count) {
     s("rect", { x: -width / 2, y: -9, width, height: 18, rx: 9 }),
     severity ? s("path", { class: `badge sev-${severity}`, transform: `translate(${words ? -width / 2 + 10 : 0} 0) scale(.78)`, d: SHAPES[severity] }) : null,
     words ? s("text", { x: severity ? 8 : 0, y: 4 }, words) : null);
+}
+
+/** Where a name goes: below, above or beside its vertex, off other names and vertices, and off marks where it can be. */
+function spotFor(item, [x, y], boxes, marks, isForced) {
+  const width = shorten(label(item)).length * 6.7;
+  const [across, up] = item.only ? [14, 0] : [21, 3];
+  const spots = [
+    { anchor: "middle", dx: 0, dy: 22 + up, box: [x - width / 2, y + 12 + up, width, 14] },
+    { anchor: "middle", dx: 0, dy: -14 - up, box: [x - width / 2, y - 25 - up, width, 14] },
+    { anchor: "start", dx: across, dy: 5, box: [x + across, y - 6, width, 14] },
+    { anchor: "end", dx: -across, dy: 5, box: [x - across - width, y - 6, width, 14] },
+  ];
+  const isFree = (list) => (spot) => !list.some((other) => overlap(spot.box, other));
+  return spots.find(isFree([...boxes, ...marks])) ?? spots.find(isFree(boxes)) ?? (isForced ? spots[0] : null);
 }
 
 const overlap = ([ax, ay, aw, ah], [bx, by, bw, bh]) => ax < bx + bw && bx < ax + aw && ay < by + bh && by < ay + ah;
