@@ -85,15 +85,17 @@ export async function get(path) {
   return response.json();
 }
 
-/** A whole list, or as much of it as `most`: the objects, how many there are, and the sensor's host. */
+/** A whole list, or as much of it as `most`; with its `total`, the sensor's host, and the event that it is as new as. */
 export async function list(name, most, query = "") {
   const items = [];
+  let first = null;
   for (;;) {
     const page = await get(`${name}?${query}limit=${Math.min(PAGE, most - items.length)}&offset=${items.length}`);
     const part = page[name] ?? [];
     items.push(...part);
+    first ??= page;
     if (!part.length || items.length >= page.total || items.length >= most) {
-      return { items, total: page.total ?? items.length, host: page.host };
+      return { items, total: page.total, host: page.host, event: first.last_event_id };
     }
   }
 }
@@ -116,7 +118,7 @@ class EventParser {
 
   #line(line) {
     if (line === "") {
-      if (this.#event.data !== undefined) this.emit(this.#event);
+      this.emit(this.#event);
       this.#event = {};
       return;
     }
@@ -130,40 +132,43 @@ class EventParser {
 }
 
 /**
- * The stream of events, for as long as the page lives. It is read with fetch, for EventSource sends no token; it
- * goes on after the last event that was seen, and tries again with growing pauses.
+ * The stream of events, for as long as the page lives. It is read with fetch, for EventSource sends no token. It goes on
+ * after the last event that was seen; where there is none, or the daemon no longer has what came since, everything is
+ * asked for anew, and the stream goes on from there. Broken, it tries again with growing pauses.
  */
 export class EventStream {
   #last = null;
   #wait = 0;
-  #wake = null;
-  #abort = null;
+  #wake = () => {};
+  #since = null;
 
-  /** `onEvent(type, data)`, `onState("live" | "away", {since, next})`. */
-  constructor(types, onEvent, onState) {
+  /** `load()` asks for everything and gives the id to go on from. */
+  constructor(types, { load, onEvent, onLive, onAway }) {
     this.path = `api/v1/events?types=${types}`;
-    this.onEvent = onEvent;
-    this.onState = onState;
-    this.since = null;
+    Object.assign(this, { load, onEvent, onLive, onAway });
   }
 
   /** Tries again without waiting. */
   now() {
-    this.#wake?.();
+    this.#wake();
   }
 
   async run() {
     for (;;) {
+      let reason = null;
       try {
-        await this.#read();
-      } catch {
-        // Whatever it was, the connection is gone: said below.
+        this.#last ??= await this.load();
+        reason = await this.#read();
+      } catch (error) {
+        reason = error.message;
       }
-      this.since ??= new Date();
       // Jitter, lest all pages come back in the same moment.
       this.#wait = Math.min(LONGEST_WAIT, Math.max(1000, this.#wait * 2));
       const pause = this.#wait * (0.75 + Math.random() / 2);
-      this.onState("away", { since: this.since, next: new Date(Date.now() + pause) });
+      if (reason) {
+        this.#since ??= new Date();
+        this.onAway(this.#since, new Date(Date.now() + pause), reason);
+      }
       await new Promise((resolve) => {
         this.#wake = resolve;
         setTimeout(resolve, pause);
@@ -171,42 +176,39 @@ export class EventStream {
     }
   }
 
+  /** Reads until the connection ends, and says why; null where everything has to be asked for anew. */
   async #read() {
-    this.#abort = new AbortController();
-    const headers = { Accept: "text/event-stream" };
-    if (this.#last) headers["Last-Event-ID"] = this.#last;
+    const abort = new AbortController();
     let timer;
     const alive = () => {
       clearTimeout(timer);
-      timer = setTimeout(() => this.#abort.abort(), SILENCE);
+      timer = setTimeout(() => abort.abort(new Error("nothing came for too long")), SILENCE);
     };
     try {
-      const response = await authorised(this.path, headers, this.#abort.signal);
+      const response = await authorised(this.path, { Accept: "text/event-stream", "Last-Event-ID": this.#last }, abort.signal);
       if (!response.ok) throw new Error(`the daemon answered ${response.status}`);
       alive();
       this.#wait = 0;
-      const away = this.since;
-      this.since = null;
-      this.onState("live", { away });
+      this.#since = null;
+      this.onLive();
       const parser = new EventParser((event) => this.#handle(event));
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-      for (let part = await reader.read(); !part.done; part = await reader.read()) {
+      for (let part = await reader.read(); !part.done && this.#last; part = await reader.read()) {
         alive();
         parser.push(part.value);
       }
+      return this.#last && "the daemon ended the connection";
     } finally {
       clearTimeout(timer);
+      abort.abort();
     }
   }
 
   #handle(event) {
-    if (event.id) this.#last = event.id;
-    let data = null;
-    try {
-      data = JSON.parse(event.data);
-    } catch {
-      // `lost` may come with words; a record never does.
+    if (event.event === "lost") this.#last = null;
+    else if (this.#last) {
+      if (event.id) this.#last = event.id;
+      if (event.data) this.onEvent(JSON.parse(event.data));
     }
-    this.onEvent(event.event ?? "message", data);
   }
 }

@@ -22,8 +22,6 @@ const ANNOUNCE = 5_000;
 
 const store = new Store();
 let selection = null;
-/** Events that arrive while lists are on their way; null when there is no need. */
-let held = [];
 
 const select = (next) => {
   selection = next;
@@ -90,7 +88,6 @@ function nothingSeen() {
 
 const drawSoon = limited(() => requestAnimationFrame(draw), REDRAW);
 const nodesSoon = later(() => store.loadNodes().then(drawSoon, () => {}), SOON);
-const loadSoon = later(() => load(), SOON);
 const statusSoon = later(() => store.loadStatus().then(drawStatus, () => {}), SOON);
 
 function drawStatus() {
@@ -104,24 +101,17 @@ function drawStatus() {
 
 // --- events ---
 
-function take(type, record) {
-  if (type === "lost") return void load("Some events were missed: everything was asked for anew.");
-  if (held) return void held.push([type, record]);
-  if (!record) return;
-  if (type === "alert" && record.alert) {
-    const isNew = store.takeAlert(record);
-    if (isNew) {
+function take(record) {
+  if (record.event_type === "alert") {
+    if (store.takeAlert(record)) {
       feed.fresh.add(record.alert.fingerprint);
-      announce(record.alert);
+      unsaid.push(record.alert);
+      say();
     }
-    statusSoon();
-  } else if (type === "link" && record.link) {
-    if (store.takeLink(record)) nodesSoon();
-    statusSoon();
-  } else if (type === "stats" && record.stats) {
-    store.takeStats(record);
-    return;
+  } else if (record.event_type === "link" && store.takeLink(record)) {
+    nodesSoon();
   }
+  statusSoon();
   drawSoon();
 }
 
@@ -134,55 +124,26 @@ const say = limited(() => {
   unsaid = [];
 }, ANNOUNCE);
 
-function announce(alert) {
-  unsaid.push(alert);
-  say();
-}
-
 // --- the connection ---
 
-function notice(words) {
-  byId("notice").hidden = !words;
-  byId("notice").textContent = words ?? "";
-}
-
-let isLoading = false;
-
-/** Asks for everything; events that come meanwhile are taken afterwards. */
-async function load(why) {
-  if (isLoading) return;
-  isLoading = true;
-  // What was held for an earlier attempt is in the answers to this one.
-  held = [];
-  try {
-    await store.load();
-    const events = held;
-    held = null;
-    events.forEach(([type, record]) => take(type, record));
-    notice(why);
-    draw();
-    drawStatus();
-  } catch (error) {
-    notice(`The daemon does not answer: ${error.message}. What is shown may be old; the page goes on trying.`);
-    setTimeout(() => load(why), ANYWAY);
-  } finally {
-    isLoading = false;
-  }
-}
-
-function connection(state, { away, since, next }) {
+function connection(state, words) {
   byId("connection").dataset.state = state;
+  byId("connection-text").textContent = words;
   byId("retry").hidden = state === "live";
   document.body.classList.toggle("away", state === "away");
-  byId("connection-text").textContent = state === "live" ? "live" : `disconnected since ${clock(since)}, next try at ${clock(next)}`;
-  // At first, connected or not; and after a break, during which the daemon may have been restarted.
-  if (store.loaded && !(state === "live" && away)) return;
-  load();
-  // What happened between those answers and the stream's begin is in the next ones.
-  if (state === "live") loadSoon();
 }
 
-const stream = new EventStream("alert,link,stats", take, connection);
+const stream = new EventStream("alert,link", {
+  async load() {
+    const event = await store.load();
+    draw();
+    drawStatus();
+    return event;
+  },
+  onEvent: take,
+  onLive: () => connection("live", "live"),
+  onAway: (since, next, reason) => connection("away", `disconnected since ${clock(since)} (${reason}), next try at ${clock(next)}`),
+});
 byId("retry").addEventListener("click", () => stream.now());
 addEventListener("online", () => stream.now());
 setInterval(() => document.hidden || statusSoon(), ANYWAY);

@@ -19,24 +19,26 @@ export class Store {
   totals = { nodes: 0, links: 0, alerts: 0 };
   loaded = false;
 
-  /** Asks for everything anew. Events that arrive meanwhile are kept back by the caller. */
+  /** Asks for everything anew; gives the event from which on changes have to be heard of. */
   async load() {
-    const [nodes, links, alerts, status, rules] = await Promise.all([
-      list("nodes", MOST_NODES),
+    // The first answer is the oldest: what happened between it and the others is heard of twice, which does no harm.
+    const nodes = await list("nodes", MOST_NODES);
+    const [links, alerts, status, rules] = await Promise.all([
       list("links", MOST_LINKS, "state=all&"),
       list("alerts", MOST_ALERTS),
       get("status"),
-      this.rules.size ? null : get("rules").catch(() => null),
+      this.rules.size ? { rules: [...this.rules.values()] } : get("rules"),
     ]);
     this.#setNodes(nodes);
     this.links = new Map(links.items.map((link) => [link.flow_id, link]));
     this.alerts = new Map(alerts.items.map((alert) => [alert.fingerprint, alert]));
+    this.rules = new Map(rules.rules.map((rule) => [rule.id, rule]));
     this.totals.links = links.total;
     this.totals.alerts = alerts.total;
     this.status = status;
-    this.host = alerts.host || nodes.host || "";
-    if (rules) this.rules = new Map((rules.rules ?? rules).map((rule) => [rule.id, rule]));
+    this.host = nodes.host;
     this.loaded = true;
+    return nodes.event;
   }
 
   async loadNodes() {
@@ -75,10 +77,6 @@ export class Store {
     trim(this.links, MOST_LINKS, (old) => old.closed);
     if (!known) this.totals.links += 1;
     return [link.initiator.node, link.acceptor.node].some((name) => name && !this.nodes.has(name));
-  }
-
-  takeStats(record) {
-    if (this.status) this.status.stats = record.stats;
   }
 }
 

@@ -208,6 +208,15 @@ fn a_finding_appears_without_reload_and_a_lost_connection_is_said_and_found_agai
     browser.wait("document.getElementById('connection').dataset.state === 'live'");
     browser.wait("document.getElementById('feed').textContent.includes('this was missed meanwhile')");
     assert_eq!(server.listeners(), 1);
+    // A daemon that was started again knows nothing of what it said before, and may have other findings.
+    let mut alerts = server.alerts();
+    alerts.retain(|alert| alert["reason"] != "this was missed meanwhile");
+    alerts.push(alert("weak-cookie", "high", "db@host-b", "the cookie is guessable"));
+    server.restart(alerts);
+    browser.wait("document.getElementById('connection').dataset.state === 'away'");
+    browser.wait("document.getElementById('connection').dataset.state === 'live'");
+    browser.wait("document.getElementById('feed').textContent.includes('the cookie is guessable')");
+    assert!(!text(&mut browser, "#feed").contains("this was missed meanwhile"));
     assert_eq!(browser.evaluate("window.isTheSame"), true, "the page was never loaded anew");
     assert_eq!(browser.faults(), Vec::<String>::new());
 }

@@ -25,7 +25,10 @@ pub(crate) struct State {
     /// Asked for, where there is one.
     pub(crate) token: Option<String>,
     pub(crate) listeners: Vec<TcpStream>,
-    pub(crate) events: u64,
+    /// Every event since the start, or since it was forgotten; the first one has the number 1.
+    pub(crate) events: Vec<String>,
+    /// How often the daemon was started: what an older one said is not known to it.
+    pub(crate) epoch: u64,
 }
 
 /// Listens on loopback until the test ends.
@@ -69,19 +72,42 @@ impl Server {
         }));
     }
 
-    /// All connections of listeners end, as when the daemon is restarted.
+    /// All connections of listeners end.
     pub(crate) fn hang_up(&self) {
         for listener in self.state().listeners.drain(..) {
             let _ = listener.shutdown(std::net::Shutdown::Both);
         }
     }
+
+    /// As when the daemon is started again: connections end, and what was said is forgotten.
+    pub(crate) fn restart(&self, alerts: Vec<Value>) {
+        self.hang_up();
+        let mut state = self.state();
+        state.epoch += 1;
+        state.events.clear();
+        state.alerts = alerts;
+    }
+
+    /// What is known now.
+    pub(crate) fn alerts(&self) -> Vec<Value> {
+        self.state().alerts.clone()
+    }
 }
 
 impl State {
     fn send(&mut self, kind: &str, record: &Value) {
-        self.events += 1;
-        let text = format!("id: {}\nevent: {kind}\ndata: {record}\n\n", self.events);
+        let text = format!("id: {}-{}\nevent: {kind}\ndata: {record}\n\n", self.epoch, self.events.len() + 1);
         self.listeners.retain_mut(|listener| listener.write_all(text.as_bytes()).is_ok());
+        self.events.push(text);
+    }
+
+    /// What somebody missed who heard of this event last.
+    fn missed(&self, last: &str) -> String {
+        let number = last.strip_prefix(&format!("{}-", self.epoch)).and_then(|number| number.parse().ok());
+        match number.and_then(|number: usize| self.events.get(number..)) {
+            Some(events) => format!("retry: 2000\nid: {last}\n\n{}", events.concat()),
+            None => "event: lost\ndata: {\"records\":null}\n\n".to_owned(),
+        }
     }
 
     fn list(&self, name: &str, query: &BTreeMap<&str, &str>) -> Value {
@@ -95,7 +121,7 @@ impl State {
         let part: Vec<&Value> = items.iter().skip(number("offset", 0)).take(number("limit", 100)).collect();
         json!({
             "schema_version": 1, "timestamp": "2026-11-25T12:00:00.000000000Z", "host": "sensor-1.shop.example",
-            "total": items.len(), name: part,
+            "last_event_id": format!("{}-{}", self.epoch, self.events.len()), "total": items.len(), name: part,
         })
     }
 
@@ -131,13 +157,12 @@ impl State {
 fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let mut lines = BufReader::new(stream.try_clone()?).lines();
     let first = lines.next().transpose()?.unwrap_or_default();
-    let mut authorization = None;
+    let mut headers = BTreeMap::new();
     for line in lines {
         let line = line?;
         match line.split_once(": ") {
-            Some((name, value)) if name.eq_ignore_ascii_case("authorization") => authorization = Some(value.to_owned()),
-            _ if line.is_empty() => break,
-            _ => {}
+            Some((name, value)) => drop(headers.insert(name.to_ascii_lowercase(), value.to_owned())),
+            None => break,
         }
     }
     let target = first.split(' ').nth(1).unwrap_or_default();
@@ -146,9 +171,13 @@ fn answer(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
     let mut state = state.lock().expect("no test panics while it holds the state");
     let wanted = state.token.as_ref().map(|token| format!("Bearer {token}"));
     let (status, kind, body) = match path.strip_prefix("/api/v1/") {
-        Some(_) if wanted.is_some() && wanted != authorization => ("401 Unauthorized", "text/plain", Vec::new()),
+        Some(_) if wanted.is_some() && wanted.as_ref() != headers.get("authorization") => {
+            ("401 Unauthorized", "text/plain", Vec::new())
+        }
         Some("events") => {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")?;
+            let last = headers.get("last-event-id").map_or("", String::as_str);
+            stream.write_all(state.missed(last).as_bytes())?;
             state.listeners.push(stream);
             return Ok(());
         }
