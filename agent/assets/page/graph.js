@@ -14,6 +14,9 @@ const DENSE = 150;
 /** A line shorter than this, in pixels, has no room for a mark: its ends carry the sign. */
 const SHORT = 46;
 
+/** So many vertices can be made to stand out. */
+const MOST_CHOSEN = 8;
+
 /** A longer name is cut in its middle; the whole is in the title, the readout and the tables. */
 const LONGEST_LABEL = 30;
 
@@ -77,7 +80,8 @@ export class Graph {
     const isShown = (vertex) => linked.has(vertex.id) || (!only.checked && (vertex.node || vertex.worst > 0)) || (only.checked && selected.a.has(vertex.id));
     const vertices = [...derived.vertices.values()].filter(isShown);
     const before = new Set(this.#drawn.groups.map((item) => item.id));
-    this.#drawn = group(vertices, pairs, byId("graph-level").value);
+    // A group that is looked at alone falls into its members.
+    this.#drawn = group(vertices, pairs, byId("graph-level").value, only.checked ? selected.a : null);
     const { groups, edges } = this.#drawn;
     const shape = `${groups.map((item) => item.id).join()}|${edges.length}`;
     if (shape !== this.#shape) {
@@ -184,7 +188,9 @@ export class Graph {
   #drawVertices(points, marks) {
     const { groups } = this.#drawn;
     const selected = this.#selected;
-    const isChosen = (item) => Boolean(selected) && item.members.some((vertex) => selected.a.has(vertex.id) || selected.b?.has(vertex.id));
+    const isPart = (item) => Boolean(selected) && item.members.some((vertex) => selected.a.has(vertex.id) || selected.b?.has(vertex.id));
+    // Where nearly all is chosen, it stands out by nothing.
+    const isChosen = groups.filter(isPart).length > MOST_CHOSEN ? () => false : isPart;
     const worth = (item) => (isChosen(item) ? 1e9 : 0) + (item.id === this.#current ? 1e8 : 0) + item.worst * 1e6 + item.links;
     const order = [...groups].sort((a, b) => worth(b) - worth(a));
     const boxes = groups.map((item) => [points.get(item.id)[0] - 8, points.get(item.id)[1] - 8, 16, 16]);

@@ -47,13 +47,13 @@ const LEVELS = [
 
 /**
  * Vertices and pairs as they are drawn: at the level asked for (`auto`: the first that fits), and whatever is still too
- * many in one group of the least remarkable. Returns `{level, groups: [{id, name, members, …}], edges}`.
+ * many in one group of the least remarkable. Those in `apart` stand alone in any case. Returns `{level, groups: [{id, name, members, …}], edges}`.
  */
-export function group(vertices, pairs, wanted) {
+export function group(vertices, pairs, wanted, apart) {
   let level = wanted === "auto" ? 0 : Number(wanted);
   let keys;
   for (;;) {
-    keys = new Map(vertices.map((vertex) => [vertex.id, LEVELS[level].of(vertex)]));
+    keys = new Map(vertices.map((vertex) => [vertex.id, apart?.has(vertex.id) ? vertex.id : LEVELS[level].of(vertex)]));
     if (wanted !== "auto" || level === LEVELS.length - 1) break;
     const lines = new Set(pairs.map(({ a, b }) => pairKey(keys.get(a), keys.get(b))));
     if (new Set(keys.values()).size <= MOST_VERTICES && lines.size <= MOST_EDGES) break;

@@ -53,9 +53,9 @@ export function renderPosture(status, only) {
       type: "button",
       class: `severity sev-${severity} ${findings[severity] ? "" : "none"}`,
       "data-part": severity,
-      "aria-label": `${number(findings[severity])} ${severity}: show only these`,
+      title: "Show only these",
       onclick: () => only(severity),
-    }, shape(severity), h("strong", {}, number(findings[severity])), h("span", {}, severity)))));
+    }, shape(severity), h("strong", {}, number(findings[severity])), " ", h("span", {}, severity)))));
   if (held) old.querySelector(`[data-part="${held}"]`)?.focus({ preventScroll: true });
   const list = concerns(status);
   const state = list.some(({ isBad }) => isBad) ? "bad" : list.length ? "note" : "good";
