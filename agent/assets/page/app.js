@@ -8,8 +8,9 @@ import { renderPosture, renderSensor } from "./sensor.js";
 import { Store, derive } from "./store.js";
 import { Tables } from "./tables.js";
 
-/** Between two drawings of live changes. */
+/** Between two drawings of live changes; where drawing takes long, so many times as long. */
 const REDRAW = 400;
+const REST = 6;
 
 /** The daemon's answers are up to a second old: what changed is asked for so long after. */
 const SOON = 1_500;
@@ -28,11 +29,11 @@ const select = (next) => {
   draw();
 };
 
-const feed = new Feed(() => draw(), select);
+const feed = new Feed(select);
 const graph = new Graph(select);
 const tables = new Tables(select);
 
-/** Calls `work` at once, and then again at most every `pause`, however often it is asked for. */
+/** Calls `work` at once, and then again only after `pause()` milliseconds, however often it is asked for. */
 function limited(work, pause) {
   let timer = null;
   let isWanted = false;
@@ -41,7 +42,7 @@ function limited(work, pause) {
     timer = setTimeout(() => {
       timer = null;
       if (isWanted) run();
-    }, pause);
+    }, pause());
     work();
   };
   return () => {
@@ -61,8 +62,12 @@ function later(work, pause) {
   };
 }
 
+/** What drawing took last, in milliseconds. */
+let cost = 0;
+
 function draw() {
   if (!store.loaded) return;
+  const begun = performance.now();
   const derived = derive(store);
   graph.render(derived, selection);
   graph.setEmpty(...(derived.vertices.size ? [] : nothingSeen()));
@@ -71,6 +76,7 @@ function draw() {
   const pressing = [...store.alerts.values()].filter((alert) => alert.status !== "resolved" && (alert.severity === "critical" || alert.severity === "high")).length;
   document.title = pressing ? `(${pressing}) distwatch` : "distwatch";
   byId("host").textContent = visible(store.host);
+  cost = performance.now() - begun;
 }
 
 function nothingSeen() {
@@ -86,7 +92,7 @@ function nothingSeen() {
   ];
 }
 
-const drawSoon = limited(() => requestAnimationFrame(draw), REDRAW);
+const drawSoon = limited(() => requestAnimationFrame(draw), () => Math.max(REDRAW, REST * cost));
 const nodesSoon = later(() => store.loadNodes().then(drawSoon, () => {}), SOON);
 const statusSoon = later(() => store.loadStatus().then(drawStatus, () => {}), SOON);
 
@@ -122,7 +128,7 @@ const say = limited(() => {
   const words = unsaid.length === 1 ? `New ${first.severity} finding: ${first.reason}` : `${plural(unsaid.length, "new finding")}, the first: ${first.severity}, ${first.reason}`;
   byId("announcer").textContent = visible(words);
   unsaid = [];
-}, ANNOUNCE);
+}, () => ANNOUNCE);
 
 // --- the connection ---
 

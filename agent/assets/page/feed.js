@@ -24,9 +24,8 @@ export class Feed {
   /** Fingerprints that arrived while the page was open. */
   fresh = new Set();
 
-  /** `change()` is called when a filter has changed, `select(selection)` to show an alert's ends, or to forget them. */
-  constructor(change, select) {
-    this.change = change;
+  /** `select(selection)` is called to show an alert's ends everywhere, or to forget them. */
+  constructor(select) {
     this.select = select;
     this.list = byId("feed");
     this.buttons = new Map(SEVERITIES.map((severity) => {
@@ -60,7 +59,7 @@ export class Feed {
 
   #filtered() {
     this.#most = STEP;
-    this.change();
+    if (this.#input) this.render(...this.#input);
   }
 
   render(store, derived, selection) {
