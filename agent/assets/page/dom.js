@@ -26,15 +26,18 @@ function fill(element, attributes, children) {
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  element.append(...present(children));
   return element;
 }
 
 export const byId = (id) => document.getElementById(id);
 
+/** Children in nested lists, without those that are not there. */
+const present = (children) => children.flat(Infinity).filter((child) => child !== null && child !== undefined);
+
 /** Replaces what `element` holds. */
 export function put(element, ...children) {
-  element.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  element.replaceChildren(...present(children));
 }
 
 // What turns a line around, hides, or breaks it: the ranges of the engine's `text` module.
@@ -130,6 +133,14 @@ export function shape(severity) {
   return s("svg", { class: `shape sev-${severity}`, viewBox: "-8.5 -8.5 17 17", "aria-hidden": "true" }, s("path", { d: SHAPES[severity] }));
 }
 
+/** Says in `element` that only what was selected is shown, with the way back. */
+export function sayChosen(element, selection, select) {
+  element.hidden = !selection;
+  if (!selection || element.dataset.label === selection.label) return;
+  element.dataset.label = selection.label;
+  put(element, "only ", wire(selection.label, "mono"), h("button", { type: "button", class: "plain", onclick: () => select(null) }, "show all"));
+}
+
 /** A severity by shape, colour and word. */
 export function severityMark(severity) {
   if (!SHAPES[severity]) return h("span", { class: "muted" }, "–");
@@ -165,26 +176,25 @@ export function reconcile(parent, items, key, signature, build) {
   const active = parent.contains(document.activeElement) ? document.activeElement : null;
   const held = active?.closest("[data-key]");
   const part = active?.dataset.part;
+  const wanted = new Set(items.map(key));
+  for (const [id, entry] of old) if (!wanted.has(id)) entry.element.remove();
   const next = new Map();
   let place = parent.firstElementChild;
   for (const item of items) {
     const id = key(item);
     const mark = signature(item);
     let entry = old.get(id);
-    if (!entry || entry.mark !== mark) {
+    if (entry?.mark !== mark) {
       const element = build(item);
       element.dataset.key = id;
-      if (entry) {
-        if (place === entry.element) place = element;
-        entry.element.replaceWith(element);
-      }
+      if (place && place === entry?.element) place = element;
+      entry?.element.replaceWith(element);
       entry = { mark, element };
     }
     next.set(id, entry);
     if (entry.element === place) place = place.nextElementSibling;
     else parent.insertBefore(entry.element, place);
   }
-  for (const [id, entry] of old) if (!next.has(id)) entry.element.remove();
   parent.shown = next;
   if (held && document.activeElement !== active) {
     const element = next.get(held.dataset.key)?.element;

@@ -1,6 +1,6 @@
 // The alerts: filters, and a list in which each opens to all that is known of it.
 
-import { byId, h, put, facts, number, plural, prose, rank, reconcile, sentence, severityMark, shape, time, visible, wire, SEVERITIES } from "./dom.js";
+import { byId, h, put, facts, number, plural, prose, rank, reconcile, sayChosen, sentence, severityMark, shape, time, visible, wire, SEVERITIES } from "./dom.js";
 import { touches } from "./store.js";
 
 /** Alerts that are shown at once; a button shows as many again. */
@@ -84,7 +84,7 @@ export class Feed {
       count.textContent = number(counts.get(severity) ?? 0);
     }
     this.#rules([...rules].sort());
-    this.#chosen(selection);
+    sayChosen(this.chosen, selection, this.select);
     shown.sort(ORDERS[this.order.value][1]);
     const part = shown.slice(0, this.#most);
     reconcile(this.list, part, (alert) => alert.fingerprint, (alert) => this.#signature(alert), (alert) => this.#item(alert));
@@ -102,14 +102,6 @@ export class Feed {
     const { value } = this.rule;
     put(this.rule, h("option", { value: "" }, "all rules"), ids.map((id) => h("option", { value: id }, visible(id))));
     this.rule.value = ids.includes(value) ? value : "";
-  }
-
-  #chosen(selection) {
-    this.chosen.hidden = !selection;
-    if (selection && this.chosen.dataset.label !== selection.label) {
-      this.chosen.dataset.label = selection.label;
-      put(this.chosen, "only ", wire(selection.label, "mono"), h("button", { type: "button", class: "plain", onclick: () => this.select(null) }, "show all"));
-    }
   }
 
   #foot(store, matching, shown, selection) {

@@ -196,7 +196,7 @@ export class Graph {
     const boxes = groups.map((item) => [points.get(item.id)[0] - 8, points.get(item.id)[1] - 8, 16, 16]);
     const labels = new Map();
     for (const item of order) {
-      const spot = spotFor(item, points.get(item.id), boxes, marks, worth(item) >= 1e8);
+      const spot = spotFor(item, points.get(item.id), boxes, marks, this.#size.width, worth(item) >= 1e8);
       if (!spot) continue;
       boxes.push(spot.box);
       labels.set(item.id, spot);
@@ -416,17 +416,23 @@ function mark(edge, points, taken, count) {
     words ? s("text", { x: severity ? 8 : 0, y: 4 }, words) : null);
 }
 
-/** Where a name goes: below, above or beside its vertex, off other names and vertices, and off marks where it can be. */
-function spotFor(item, [x, y], boxes, marks, isForced) {
+/**
+ * Where a name goes: below, above or beside its vertex, off other names and vertices, and off marks where it can be; inside the
+ * picture if its vertex is.
+ */
+function spotFor(item, [x, y], boxes, marks, room, isForced) {
   const width = shorten(label(item)).length * 6.7;
   const [across, up] = item.only ? [14, 0] : [21, 3];
+  const isInside = x > 0 && x < room;
+  const middle = isInside ? Math.max(width / 2 + 4, Math.min(x, room - width / 2 - 4)) : x;
   const spots = [
-    { anchor: "middle", dx: 0, dy: 22 + up, box: [x - width / 2, y + 12 + up, width, 14] },
-    { anchor: "middle", dx: 0, dy: -14 - up, box: [x - width / 2, y - 25 - up, width, 14] },
+    { anchor: "middle", dx: middle - x, dy: 22 + up, box: [middle - width / 2, y + 12 + up, width, 14] },
+    { anchor: "middle", dx: middle - x, dy: -17 - up, box: [middle - width / 2, y - 28 - up, width, 14] },
     { anchor: "start", dx: across, dy: 5, box: [x + across, y - 6, width, 14] },
     { anchor: "end", dx: -across, dy: 5, box: [x - across - width, y - 6, width, 14] },
   ];
-  const isFree = (list) => (spot) => !list.some((other) => overlap(spot.box, other));
+  const fits = ({ box }) => !isInside || (box[0] > 0 && box[0] + width < room);
+  const isFree = (list) => (spot) => fits(spot) && !list.some((other) => overlap(spot.box, other));
   return spots.find(isFree([...boxes, ...marks])) ?? spots.find(isFree(boxes)) ?? (isForced ? spots[0] : null);
 }
 

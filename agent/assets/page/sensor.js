@@ -15,7 +15,11 @@ export function concerns(status) {
   const { capture, sandbox, output } = status;
   const list = [];
   const add = (isBad, when, text) => when && list.push({ isBad, words: text });
-  for (const sink of status.sinks ?? []) add(true, sink.failing_since, `sink ${visible(sink.name)} takes no records`);
+  for (const { name, failing_since: isFailing, records } of status.sinks ?? []) {
+    add(true, isFailing, `sink ${visible(name)} takes no records`);
+    const gone = Object.entries(records ?? {}).filter(([fate, count]) => count && !KEPT.includes(fate));
+    add(true, gone.length, `sink ${visible(name)} did not get all records: ${gone.map(([fate, count]) => `${number(count)} ${visible(fate).replaceAll("_", " ")}`).join(", ")}`);
+  }
   add(lost(capture) / (capture.seen || 1) > 0.001, lost(capture), `${number(lost(capture))} of ${number(capture.seen)} packets lost`);
   add(true, output?.dropped, `${number(output?.dropped)} records to standard output dropped`);
   add(false, capture.decisions_refused, `${number(capture.decisions_refused)} decisions that the back end did not take`);
@@ -25,6 +29,9 @@ export function concerns(status) {
   add(false, Math.abs(status.clock_step_seconds ?? 0) > 1, `the clock was set by ${status.clock_step_seconds} s`);
   return list.sort((a, b) => Number(b.isBad) - Number(a.isBad));
 }
+
+/** What may become of a record without its being lost against anybody's wish. */
+const KEPT = ["sent", "resent", "rate_limited"];
 
 const LAYERS = { landlock: "Landlock", seccomp: "seccomp", dropped: "capabilities" };
 

@@ -1,6 +1,6 @@
 // The tables of links and nodes: sorted, filtered, and a page of rows at a time, so that ten thousand cost no more than fifty.
 
-import { byId, h, put, facts, number, octets, ofRank, plural, reconcile, severityMark, time, transportMark, visible, wire } from "./dom.js";
+import { byId, h, put, facts, number, octets, ofRank, plural, reconcile, sayChosen, severityMark, time, transportMark, visible, wire } from "./dom.js";
 import { selectionOf, socket } from "./feed.js";
 import { touches } from "./store.js";
 
@@ -65,11 +65,7 @@ class Table {
   render(rows, selection, whole, select) {
     this.#rows = rows;
     this.whole = whole;
-    this.chosen.hidden = !selection;
-    if (selection && this.chosen.dataset.label !== selection.label) {
-      this.chosen.dataset.label = selection.label;
-      put(this.chosen, "only ", wire(selection.label, "mono"), h("button", { type: "button", class: "plain", onclick: () => select(null) }, "show all"));
-    }
+    sayChosen(this.chosen, selection, select);
     this.#draw();
   }
 
