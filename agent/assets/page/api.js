@@ -160,7 +160,8 @@ export class EventStream {
         this.#last ??= await this.load();
         reason = await this.#read();
       } catch (error) {
-        reason = error.message;
+        // That is all that fetch says of a daemon that is not there.
+        reason = error instanceof TypeError ? "it cannot be reached" : error.message;
       }
       // Jitter, lest all pages come back in the same moment.
       this.#wait = Math.min(LONGEST_WAIT, Math.max(1000, this.#wait * 2));

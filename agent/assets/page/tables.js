@@ -238,7 +238,7 @@ export class Tables {
         { id: "name", label: "Node", value: (node) => node.name, cell: (node) => wire(node.name, "mono") },
         { id: "addresses", label: "Addresses", value: (node) => node.addresses.join(), cell: (node) => wire(few(node.addresses), "mono") },
         { id: "ports", label: "Listens on", value: (node) => node.dist_ports[0] ?? 0, cell: (node) => wire(few(node.dist_ports), "mono") },
-        { id: "otp", label: "OTP", value: (node) => String(releases(node.otp)), cell: (node) => wire(releases(node.otp) || "–") },
+        { id: "otp", label: "OTP", value: (node) => String(releases(node.otp)), cell: (node) => h("span", { class: "nowrap" }, visible(releases(node.otp) || "–")) },
         { id: "kind", label: "Kind", value: kind, cell: (node) => kind(node) || h("span", { class: "muted" }, "visible") },
         { id: "links", label: "Open links", value: (node) => open(vertex(node)), cell: (node) => openCell(vertex(node)) },
         { id: "finding", label: "Finding", value: (node) => vertex(node)?.worst ?? 0, cell: (node) => severityMark(ofRank(vertex(node)?.worst ?? 0)) },
