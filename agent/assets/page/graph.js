@@ -5,6 +5,9 @@ import { byId, h, s, put, ofRank, plural, number, visible, SHAPES, SEVERITIES, t
 import { group, place, MOST_VERTICES } from "./layout.js";
 import { touches } from "./store.js";
 
+/** Places that are kept, also of what is not drawn now. */
+const MOST_PLACES = 2_000;
+
 /** Marks on lines, the worst first. */
 const MOST_MARKS = 120;
 
@@ -79,15 +82,13 @@ export class Graph {
     const linked = new Set(pairs.flatMap((pair) => [pair.a, pair.b]));
     const isShown = (vertex) => linked.has(vertex.id) || (!only.checked && (vertex.node || vertex.worst > 0)) || (only.checked && selected.a.has(vertex.id));
     const vertices = [...derived.vertices.values()].filter(isShown);
-    const before = new Set(this.#drawn.groups.map((item) => item.id));
     // A group that is looked at alone falls into its members.
     this.#drawn = group(vertices, pairs, byId("graph-level").value, only.checked ? selected.a : null);
     const { groups, edges } = this.#drawn;
     const shape = `${groups.map((item) => item.id).join()}|${edges.length}`;
     if (shape !== this.#shape) {
       this.#shape = shape;
-      this.#places = place(groups, edges, before.size ? this.#places : new Map(), this.#aspect());
-      if (!this.#isOwnView) this.#frame();
+      this.#arrange();
     }
     if (!groups.some((item) => item.id === this.#current)) this.#current = null;
     this.#summary(vertices, pairs);
@@ -95,8 +96,13 @@ export class Graph {
     if (!this.svg.contains(document.activeElement) && !this.svg.matches(":hover")) this.#say();
   }
 
-  #aspect() {
-    return Math.min(2, Math.max(0.8, Math.sqrt(this.#size.width / this.#size.height)));
+  /** Finds places for what has none. What is not drawn for a while keeps its own. */
+  #arrange() {
+    const { groups, edges } = this.#drawn;
+    const aspect = Math.min(2, Math.max(0.8, Math.sqrt(this.#size.width / this.#size.height)));
+    if (this.#places.size > MOST_PLACES) this.#places.clear();
+    for (const [id, spot] of place(groups, edges, this.#places, aspect)) this.#places.set(id, spot);
+    if (!this.#isOwnView) this.#frame();
   }
 
   #summary(vertices, pairs) {
@@ -122,15 +128,17 @@ export class Graph {
     this.#draw();
   }
 
+  /** Everything anew. */
   #fit() {
     this.#isOwnView = false;
-    this.#frame();
+    this.#places.clear();
+    this.#arrange();
     this.#draw();
   }
 
   /** Everything in sight, and nothing larger than it needs to be. */
   #frame() {
-    const points = [...this.#places.values()];
+    const points = this.#drawn.groups.map((item) => this.#places.get(item.id));
     if (!points.length) return;
     const span = (field) => [Math.min(...points.map((p) => p[field])), Math.max(...points.map((p) => p[field]))];
     const [left, right] = span("x");
@@ -381,7 +389,7 @@ export class Graph {
         SEVERITIES.map((severity) => h("li", {}, severityMark(severity))),
       ),
       h("p", { id: "graph-keys" }, "A line stands for all links of a pair (×n): it looks like the worst of its transports, and carries the shape of its worst finding. ",
-        "Click, or Enter, selects and filters alerts and tables; Escape ends it. Arrow keys go to the next node, + and − zoom, 0 fits; drag to move. ",
+        "Click, or Enter, selects and filters alerts and tables; Escape ends it. Arrow keys go to the next node, + and − zoom, 0 arranges anew; drag to move. ",
         `More than ${MOST_VERTICES} nodes are grouped.`),
     );
   }

@@ -17,6 +17,9 @@ const GRAVITY = 0.3;
 /** Steps of a layout from nothing; each costs vertices² + edges. */
 const STEPS = 260;
 
+/** So few vertices are always arranged anew: a cluster that grows from nothing shall not look like its first two nodes. */
+const FEW = 5;
+
 /** Steps that find a place for what is new, while all else stays. */
 const STEPS_FOR_NEW = 80;
 
@@ -124,7 +127,7 @@ export function place(groups, edges, known, aspect) {
   const x = new Float64Array(count);
   const y = new Float64Array(count);
   const fixed = groups.map((item) => known.has(item.id));
-  const isFresh = fixed.filter(Boolean).length < count / 2;
+  const isFresh = count <= FEW || fixed.filter(Boolean).length < count / 2;
   const degree = new Float64Array(count);
   for (const [a, b] of lines) {
     degree[a] += 1;
