@@ -18,6 +18,10 @@ const SOON = 1_500;
 /** Between two questions for the status, whatever happens. */
 const ANYWAY = 10_000;
 
+/** Between two questions for the counters of open links, while they are so few that it costs nothing. */
+const COUNTERS = 30_000;
+const FEW_LINKS = 2_000;
+
 /** Between two sentences for screen readers. */
 const ANNOUNCE = 5_000;
 
@@ -153,6 +157,10 @@ const stream = new EventStream("alert,link", {
 byId("retry").addEventListener("click", () => stream.now());
 addEventListener("online", () => stream.now());
 setInterval(() => document.hidden || statusSoon(), ANYWAY);
+setInterval(() => {
+  if (document.hidden || !store.loaded || store.links.size > FEW_LINKS) return;
+  store.loadOpen().then(drawSoon, () => {});
+}, COUNTERS);
 document.addEventListener("keydown", (event) => {
   const isTyping = event.target.closest("input, select, dialog");
   if (event.key === "/" && !isTyping) {

@@ -45,6 +45,11 @@ export class Store {
     this.#setNodes(await list("nodes", MOST_NODES));
   }
 
+  /** What no event tells of: how much open links have carried. */
+  async loadOpen() {
+    for (const link of (await list("links", MOST_LINKS, "state=open&")).items) this.#takeLink(link);
+  }
+
   async loadStatus() {
     this.status = await get("status");
   }
@@ -69,14 +74,17 @@ export class Store {
   }
 
   /** Takes a `link` record; true where it names a node that is not known yet. */
-  takeLink(record) {
-    const link = record.link;
+  takeLink({ link }) {
+    return this.#takeLink(link) && [link.initiator.node, link.acceptor.node].some((name) => name && !this.nodes.has(name));
+  }
+
+  #takeLink(link) {
     const known = this.links.get(link.flow_id);
     if (known && (known.last_seen > link.last_seen || (known.closed && !link.closed))) return false;
     this.links.set(link.flow_id, link);
     trim(this.links, MOST_LINKS, (old) => old.closed);
     if (!known) this.totals.links += 1;
-    return [link.initiator.node, link.acceptor.node].some((name) => name && !this.nodes.has(name));
+    return true;
   }
 }
 
