@@ -1,6 +1,6 @@
 // Which vertices are drawn, and where: grouping until they fit, and places that stay where they were.
 
-import { pairKey } from "./store.js";
+import { pairKey, tally } from "./store.js";
 
 /** More vertices than this cannot be read: they are grouped. */
 export const MOST_VERTICES = 120;
@@ -50,7 +50,7 @@ const LEVELS = [
 
 /**
  * Vertices and pairs as they are drawn: at the level asked for (`auto`: the first that fits), and whatever is still too
- * many in one group of the least remarkable. Those in `apart` stand alone in any case. Returns `{level, groups: [{id, name, members, …}], edges}`.
+ * many in one group of the least remarkable. Those in `apart` stand alone in any case.
  */
 export function group(vertices, pairs, wanted, apart) {
   let level = wanted === "auto" ? 0 : Number(wanted);
@@ -95,7 +95,7 @@ export function group(vertices, pairs, wanted, apart) {
     }
     const key = pairKey(a.id, b.id);
     let edge = edges.get(key);
-    if (!edge) edges.set(key, (edge = { from: a, to: b, worst: 0, links: 0, open: { tls: 0, cleartext: 0, unknown: 0 }, closed: { tls: 0, cleartext: 0, unknown: 0 } }));
+    if (!edge) edges.set(key, (edge = { from: a, to: b, worst: 0, links: 0, open: tally(), closed: tally() }));
     edge.worst = Math.max(edge.worst, pair.worst);
     edge.links += pair.links;
     for (const transport of ["tls", "cleartext", "unknown"]) {
@@ -103,7 +103,7 @@ export function group(vertices, pairs, wanted, apart) {
       edge.closed[transport] += pair.closed[transport];
     }
   }
-  return { level, word: LEVELS[level].word, groups: [...drawn.values()], edges: [...edges.values()] };
+  return { word: LEVELS[level].word, groups: [...drawn.values()], edges: [...edges.values()] };
 }
 
 const OTHERS = "\u0000others";

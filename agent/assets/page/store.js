@@ -95,6 +95,9 @@ function trim(map, most, isOver) {
   map.delete(map.keys().next().value);
 }
 
+/** Links of each transport: none yet. */
+export const tally = () => ({ tls: 0, cleartext: 0, unknown: 0 });
+
 /** Two vertices' names in an order that does not depend on who called whom. */
 export const pairKey = (a, b) => (a < b ? `${a}\n${b}` : `${b}\n${a}`);
 
@@ -116,7 +119,7 @@ export function derive(store) {
   const vertices = new Map();
   const vertex = (id, fields) => {
     let found = vertices.get(id);
-    if (!found) vertices.set(id, (found = { id, worst: 0, links: 0, open: { tls: 0, cleartext: 0, unknown: 0 }, ...fields }));
+    if (!found) vertices.set(id, (found = { id, worst: 0, links: 0, open: tally(), ...fields }));
     return found;
   };
   for (const node of store.nodes.values()) vertex(`n:${node.name}`, { name: node.name, node });
@@ -133,7 +136,7 @@ export function derive(store) {
     ends.set(link.flow_id, [a.id, b.id]);
     const key = pairKey(a.id, b.id);
     let pair = pairs.get(key);
-    if (!pair) pairs.set(key, (pair = { key, a: a.id, b: b.id, worst: 0, links: 0, open: { tls: 0, cleartext: 0, unknown: 0 }, closed: { tls: 0, cleartext: 0, unknown: 0 } }));
+    if (!pair) pairs.set(key, (pair = { key, a: a.id, b: b.id, worst: 0, links: 0, open: tally(), closed: tally() }));
     for (const whole of a === b ? [a, pair] : [a, b, pair]) {
       whole.links += 1;
       if (!link.closed) whole.open[link.transport] += 1;
