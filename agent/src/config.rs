@@ -77,10 +77,11 @@ pub enum BackEnd {
 }
 
 impl Default for Capture {
-    /// 64 MiB hold a third of a second at the highest rate that two Erlang nodes were seen to reach. The ring holds only what
+    /// 24 MiB hold an eighth of a second at the highest rate that two Erlang nodes were seen to reach, and count as the daemon's
+    /// own memory once they were filled. The ring holds only what
     /// is watched, and is emptied every few milliseconds.
     fn default() -> Self {
-        Self { back_end: BackEnd::Auto, cgroup: None, interfaces: Vec::new(), ring: 8 << 20, buffer: 64 << 20 }
+        Self { back_end: BackEnd::Auto, cgroup: None, interfaces: Vec::new(), ring: 8 << 20, buffer: 24 << 20 }
     }
 }
 

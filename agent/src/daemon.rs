@@ -175,7 +175,11 @@ async fn supervise(
         tracing::warn!("not all records went out before the end");
     }
     for left in sinks.flush(until.saturating_duration_since(Instant::now())).await {
-        tracing::warn!(sink = left.sink, records = left.records, "a sink has not taken all; the next run sends the rest");
+        tracing::warn!(
+            sink = left.sink,
+            records = left.records,
+            "a sink has not taken all; the next run sends the rest"
+        );
     }
     match end {
         End::Stopped if interrupted => Ok(Exit::Interrupted),
@@ -238,7 +242,9 @@ impl Reloading<'_> {
         }
         let needs = |config: &Config| sink::Needs::of(&config.sinks, &self.run.state_dir);
         if matches!(self.sandbox.landlock, Layer::Full | Layer::Partial(_)) && !needs(before).cover(&needs(config)) {
-            tracing::warn!("a sink needs a folder or a port that the sandbox has not left open: it works after a restart");
+            tracing::warn!(
+                "a sink needs a folder or a port that the sandbox has not left open: it works after a restart"
+            );
         }
     }
 }

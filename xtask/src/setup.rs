@@ -67,6 +67,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         package: "bpftool",
         without: "what a killed daemon leaves in the kernel is not looked at",
     },
+    Tool { needs: "chromium", package: "chromium", without: "the page cannot be looked at" },
     Tool { needs: "openssl", package: "openssl", without: "no certificates can be made" },
     Tool {
         needs: "prometheus-alertmanager",

@@ -46,8 +46,13 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     match &state {
         Ok(_) => sandbox.write.push(state_dir.clone()),
         Err(error) if !config.sinks.is_empty() => {
-            let cannot = format!("nothing can be kept in {}, where sinks keep what they have not sent: {error}", state_dir.display());
-            return Err(anyhow!(cannot)).hint("name another folder (`[daemon] state_dir`, or --state-dir)").or_exit(Exit::Usage);
+            let cannot = format!(
+                "nothing can be kept in {}, where sinks keep what they have not sent: {error}",
+                state_dir.display()
+            );
+            return Err(anyhow!(cannot))
+                .hint("name another folder (`[daemon] state_dir`, or --state-dir)")
+                .or_exit(Exit::Usage);
         }
         Err(error) => {
             let path = state_dir.display();

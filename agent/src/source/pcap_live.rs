@@ -72,12 +72,12 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// All interfaces; 64 MiB hold a third of a second at the highest rate that two Erlang nodes were seen to reach; waiting
+    /// All interfaces; 24 MiB hold an eighth of a second at the highest rate that two Erlang nodes were seen to reach; waiting
     /// 4 ms spares nearly all wake-ups.
     fn default() -> Self {
         Self {
             interfaces: vec![ANY.to_owned()],
-            buffer_size: 64 << 20,
+            buffer_size: 24 << 20,
             latency: Duration::from_millis(4),
             promiscuous: false,
         }
