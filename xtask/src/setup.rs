@@ -74,6 +74,7 @@ pub(crate) const TOOLS: &[Tool] = &[
         package: "prometheus-alertmanager",
         without: "alerts cannot be sent to a real Alertmanager",
     },
+    Tool { needs: "promtool", package: "prometheus", without: "metrics are not read by Prometheus itself" },
     Tool { needs: "nats-server", package: "nats-server", without: "records cannot be sent to a real stream" },
     Tool { needs: "rsyslogd", package: "rsyslog", without: "records cannot be sent to a real syslog server" },
     Tool {
