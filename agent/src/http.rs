@@ -22,7 +22,7 @@ mod pictures;
 mod query;
 mod recent;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 mod server;
 mod settings;
 mod site;

@@ -10,6 +10,7 @@ use http::header::{
 use http::{Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
+use serde::Serialize;
 use serde_json::json;
 
 /// What is sent: one piece, or pieces as they come.
@@ -53,9 +54,11 @@ pub(super) fn text(status: StatusCode, words: impl Into<String>) -> Response<Bod
     whole(status, "text/plain; charset=utf-8", words)
 }
 
-/// A value.
-pub(super) fn json(value: &serde_json::Value) -> Response<Body> {
-    whole(StatusCode::OK, "application/json", value.to_string())
+/// A value, and a line feed for whoever looks at it by hand.
+pub(super) fn json(value: &impl Serialize) -> Result<Response<Body>, Problem> {
+    let mut text = serde_json::to_vec(value).map_err(|error| Problem::unavailable(error.to_string()))?;
+    text.push(b'\n');
+    Ok(whole(StatusCode::OK, "application/json", text))
 }
 
 /// Something that cannot be answered, and why.

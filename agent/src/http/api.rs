@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use distwatch_engine::detect;
 use distwatch_engine::model::{Alert, AlertStatus, Link, SCHEMA_VERSION, Severity, Transport};
+use distwatch_engine::time::Timestamp;
 use http::StatusCode;
 use http::response::Response;
 use http_body::Frame;
@@ -21,6 +22,7 @@ use super::pictures::Shown;
 use super::query::Query;
 use crate::daemon::picture::Picture;
 use crate::guideline;
+use crate::report::SchemaVersion;
 
 /// Which list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,15 +72,8 @@ impl List {
         };
         let total = wanted.len();
         let rows: Vec<usize> = wanted.into_iter().skip(offset).take(limit).collect();
-        let head = json!({
-            "schema_version": SCHEMA_VERSION,
-            "timestamp": picture.time,
-            "host": host,
-            "last_event_id": **last_event_id,
-            "total": total,
-            "offset": offset,
-        });
-        let mut head = head.to_string();
+        let head = Head { schema_version: SchemaVersion, timestamp: picture.time, host, last_event_id, total, offset };
+        let mut head = serde_json::to_string(&head).unwrap_or_default();
         // The list itself comes last, in pieces.
         head.pop();
         let pieces = Pieces {
@@ -90,6 +85,17 @@ impl List {
         };
         Ok(answer::in_pieces(StatusCode::OK, "application/json", pieces.boxed_unsync()))
     }
+}
+
+/// What stands before the list.
+#[derive(Serialize)]
+struct Head<'a> {
+    schema_version: SchemaVersion,
+    timestamp: Timestamp,
+    host: &'a str,
+    last_event_id: &'a str,
+    total: usize,
+    offset: usize,
 }
 
 fn places<T>(list: &[T], wanted: impl Fn(&T) -> bool) -> Vec<usize> {

@@ -12,7 +12,7 @@ use crate::report::sample;
 use crate::sink::SinkStatus;
 
 /// Two nodes, their link, and findings about it.
-pub(super) fn picture() -> Picture {
+pub(crate) fn picture() -> Picture {
     let report = sample::report();
     let status = Status {
         state: "capturing".into(),

@@ -121,7 +121,7 @@ impl Site {
             "/api/v1/status" => self.tell_status(query).await,
             "/api/v1/rules" => {
                 Query::read(query, &[])?;
-                Ok(answer::json(&api::rules()))
+                answer::json(&api::rules())
             }
             "/api/v1/events" => {
                 let last_id = request.headers().get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());
@@ -163,8 +163,7 @@ impl Site {
     async fn tell_status(&self, query: &str) -> Result<Response<Body>, Problem> {
         Query::read(query, &[])?;
         let picture = self.shown().await?.picture;
-        let status = serde_json::to_value(&picture.status);
-        status.map(|status| answer::json(&status)).map_err(|error| Problem::unavailable(error.to_string()))
+        answer::json(&picture.status)
     }
 }
 
