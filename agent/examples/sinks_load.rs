@@ -245,6 +245,7 @@ fn alert(number: u64) -> Alert {
         count: number,
         first_seen: at,
         last_seen: at,
+        told: at,
         subject: format!("web@host-{} -> db@host-b", number % CONDITIONS),
         reason: "The link web@host-a -> db@host-b runs in clear".into(),
         evidence: vec![Evidence { fact: "a handshake in clear".into(), packet: Some("31".into()), timestamp: at }],

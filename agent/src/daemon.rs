@@ -109,7 +109,8 @@ async fn supervise(
         tracing::warn!("the sandbox is not complete: {gap}");
     }
     let runtime = tokio::runtime::Handle::current();
-    let sinks = Arc::new(Sinks::start(&run.config.sinks, &run.state_dir, &run.host, &runtime).or_exit(Exit::Usage)?);
+    let sinks =
+        Arc::new(Sinks::start(&run.config.sinks, &run.state_dir, &run.host, &runtime).or_exit(Exit::NoCapture)?);
     let (commands, to_monitor) = channel();
     let form = if io::stdout().is_terminal() { Form::Lines } else { Form::Ndjson };
     let output = if run.config.sinks.is_empty() { Some(Output::start(io::stdout())?) } else { None };
@@ -170,22 +171,27 @@ async fn supervise(
         clock,
         commands: &commands,
     };
+    let reloads = async {
+        // It ends with the program and not before.
+        while signals.hangup.recv().await.is_some() {
+            notify::reloading();
+            reloading.reload(&reload).await;
+            notify::ready(&started);
+        }
+        std::future::pending::<Infallible>().await
+    };
     let mut interrupted = false;
     let (end, records) = {
         let serving = socket.serve(commands.clone());
         let watched = tell_service_manager(&commands);
-        tokio::pin!(serving, watched);
+        tokio::pin!(serving, watched, reloads);
         loop {
             tokio::select! {
                 // The thread sends before it ends, whatever it ends by; only a panic would not.
                 ended = &mut end => break ended.context("the capture thread ended early")?,
                 never = &mut serving => match never {},
                 never = &mut watched => match never {},
-                _ = signals.hangup.recv() => {
-                    notify::reloading();
-                    reloading.reload(&reload).await;
-                    notify::ready(&started);
-                }
+                never = &mut reloads => match never {},
                 _ = signals.terminate.recv() => {
                     let _ = commands.send(Command::Stop);
                 }
@@ -225,11 +231,12 @@ async fn supervise(
     }
 }
 
-/// Tells the service manager how it goes, as often as it wants to hear. The capture thread itself is asked, since that is what
-/// must not hang: where it does not answer, nothing is said, and the service manager starts the daemon anew.
+/// Tells the service manager how it goes, three times as often as it wants to hear, so that one late answer is none too few.
+/// The capture thread itself is asked, since that is what must not hang: where it does not answer, nothing is said, and the
+/// service manager starts the daemon anew.
 async fn tell_service_manager(commands: &Sender<Command>) -> Infallible {
     let Some(interval) = notify::watchdog_interval() else { return std::future::pending().await };
-    let mut ticks = tokio::time::interval(interval);
+    let mut ticks = tokio::time::interval(interval / 3);
     loop {
         ticks.tick().await;
         let (sender, receiver) = oneshot::channel();
@@ -259,25 +266,28 @@ impl Reloading<'_> {
     async fn reload(&self, reload: &impl Fn(&Path) -> Result<Config, ConfigErrors>) {
         let Some(file) = self.run.file.as_deref() else {
             tracing::info!("there is no configuration file to load anew");
-            return;
+            return self.sinks.reopen();
         };
         let taken = self.take(file, reload).await;
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         loaded.successful = taken.is_ok();
         match taken {
             Ok(()) => loaded.last_success = self.clock.now(),
-            Err(error) => tracing::error!("the configuration stays as it was: {error}"),
+            Err(error) => {
+                tracing::error!("the configuration stays as it was: {error}");
+                self.sinks.reopen();
+            }
         }
     }
 
     async fn take(&self, file: &Path, reload: &impl Fn(&Path) -> Result<Config, ConfigErrors>) -> anyhow::Result<()> {
         let config = reload(file)?;
+        self.warn_of_what_waits_for_a_restart(&config);
         self.sinks.reload(&config.sinks).await?;
         if let Some(Err(error)) = self.server.map(Server::reload) {
             tracing::error!("the HTTP server goes on with the certificate and the token from before: {error}");
         }
         tracing::info!(file = %file.display(), "the configuration was loaded anew");
-        self.warn_of_what_waits_for_a_restart(&config);
         let _ = self.commands.send(Command::Policy(Box::new(config.policy)));
         Ok(())
     }

@@ -202,10 +202,10 @@ impl<'a> Record<'a> {
         Some(Self::new(event.time, host, flow, body))
     }
 
-    /// The record of a finding, at the time when it was last seen.
+    /// The record of a finding, at the time when this state of it came out.
     #[must_use]
     pub fn from_alert(alert: &'a Alert, host: &'a str, ids: &mut CommunityIds) -> Self {
-        Self::new(alert.last_seen, host, Flow::of_alert(alert, ids), Body::Alert(alert))
+        Self::new(alert.told, host, Flow::of_alert(alert, ids), Body::Alert(alert))
     }
 
     /// The record of the counters as they stand at `time`.

@@ -239,6 +239,13 @@ impl Sinks {
         Ok(())
     }
 
+    /// Opens files anew, also where nothing else changes: whoever moved one away has sent the same signal.
+    pub fn reopen(&self) {
+        for lane in self.lanes() {
+            lane.control.send_modify(|control| control.reopen += 1);
+        }
+    }
+
     /// Sends what there is, for as long as `within`. What is left stays on disk. No record may be offered any more.
     pub async fn flush(&self, within: Duration) -> Vec<Left> {
         let until = Instant::now() + within;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
@@ -11,7 +12,10 @@ use serde_json::Value;
 
 use super::eventually::in_time;
 use super::{BackEnd, Host, PATIENCE, eventually};
-use crate::{program, text};
+use crate::{program, root, text};
+
+/// `nobody`, whom nothing belongs to.
+const SERVICE_USER: u32 = 65_534;
 
 /// How a daemon is to be started.
 #[derive(Clone)]
@@ -21,6 +25,7 @@ pub struct Watch {
     policy: String,
     folder: PathBuf,
     words: Vec<String>,
+    as_service: bool,
 }
 
 impl Watch {
@@ -47,7 +52,41 @@ impl Watch {
 
     fn with(host: &Host, back_end: BackEnd, words: Vec<String>) -> Self {
         let folder = tempfile::Builder::new().prefix("daemon.").tempdir_in(host.home()).expect("a folder").keep();
-        Self { host: host.clone(), back_end, policy: String::new(), folder, words }
+        Self { host: host.clone(), back_end, policy: String::new(), folder, words, as_service: false }
+    }
+
+    /// As the unit file starts it: by a user who is nobody else, with no rights but the unit's capabilities.
+    ///
+    /// # Panics
+    /// Where its folder cannot be given to that user.
+    #[must_use]
+    pub fn as_service(mut self) -> Self {
+        // The repository may lie where only its owner can look.
+        fs::copy(program(), self.folder.join("distwatch")).expect("a copy of the program");
+        let passable = fs::Permissions::from_mode(0o711);
+        let lab = self.host.home().parent().expect("the lab's folder");
+        fs::set_permissions(lab, passable).expect("a folder that can be passed");
+        std::os::unix::fs::chown(&self.folder, Some(SERVICE_USER), Some(SERVICE_USER)).expect("another owner");
+        self.as_service = true;
+        self
+    }
+
+    fn command(&self) -> Command {
+        if !self.as_service {
+            return self.host.observer(program());
+        }
+        let unit = fs::read_to_string(root().join("packaging/systemd/distwatch.service")).expect("the unit file");
+        let names = unit.lines().find_map(|line| line.strip_prefix("AmbientCapabilities=")).expect("its capabilities");
+        let only: String = names.split(' ').map(|name| name.to_lowercase().replace("cap_", ",+")).collect();
+        let user = SERVICE_USER.to_string();
+        let mut command = self.host.observer("setpriv");
+        command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--no-new-privs"]);
+        command.args(["inh", "ambient", "bounding"].map(|set| {
+            let kind = if set == "bounding" { "set" } else { "caps" };
+            format!("--{set}-{kind}=-all{only}")
+        }));
+        command.arg(self.folder.join("distwatch"));
+        command
     }
 
     /// With this policy and configuration.
@@ -82,7 +121,7 @@ impl Watch {
     #[must_use]
     pub fn launch(&self) -> Daemon {
         self.write(&self.policy);
-        let mut command = self.host.observer(program());
+        let mut command = self.command();
         command.args(["run", "--capture", self.back_end.name(), "-c"]).arg(self.config());
         if Self::keeps_state() {
             command.arg("--state-dir").arg(self.folder.join("state"));

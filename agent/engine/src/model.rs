@@ -572,6 +572,9 @@ pub struct Alert {
     pub first_seen: Timestamp,
     /// Last time.
     pub last_seen: Timestamp,
+    /// When this state of it came out, which may be hours after it was last seen; the record around it has it.
+    #[serde(skip)]
+    pub told: Timestamp,
     /// What it is about.
     pub subject: String,
     /// One sentence for a person.

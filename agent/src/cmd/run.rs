@@ -61,7 +61,7 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
             );
             return Err(anyhow!(cannot))
                 .hint("name another folder (`[daemon] state_dir`, or --state-dir)")
-                .or_exit(Exit::Usage);
+                .or_exit(Exit::NoCapture);
         }
         Err(error) => {
             let path = state_dir.display();

@@ -157,9 +157,7 @@ impl Monitor {
                 kept.restore(&mut analysis);
                 keeper.start()?;
                 // Who takes records may have forgotten what still holds: a server that was new started meanwhile, say.
-                for alert in analysis.judge.alerts().iter().filter(|alert| alert.status != AlertStatus::Resolved) {
-                    writer.write_alert(alert);
-                }
+                tell_again(&analysis, &mut writer, clock.now());
                 Some(keeper)
             }
             None => None,
@@ -335,7 +333,11 @@ impl Monitor {
                 self.say(now, EventBody::Loss { stage, packets: lost - before });
             }
         }
-        for state in self.sinks.poll_states() {
+        for mut state in self.sinks.poll_states() {
+            // Sinks go by the wall clock, and findings by the daemon's.
+            if let EventBody::SinkState { failing_since: Some(since), .. } = &mut state {
+                *since = Timestamp::from_nanos(since.as_nanos().saturating_sub(self.clock.step()));
+            }
             self.say(now, state);
         }
         if let Some(keeper) = &mut self.keeper {
@@ -420,6 +422,8 @@ impl Monitor {
             tracing::error!(%error, "the back end does not watch all ports of the new policy");
         }
         self.reloads += 1;
+        // A sink that is new, or has other settings now, has been told of nothing yet.
+        tell_again(&self.analysis, &mut self.writer, self.clock.now());
     }
 
     /// Reads what is still there, and brings every finding to its last state.
@@ -436,6 +440,10 @@ impl Monitor {
         let stats = self.analysis.stats();
         self.writer.stats(&stats, now);
         self.records.offer(self.writer.take());
+        let dropped = self.records.dropped().saturating_sub(self.records_dropped);
+        if dropped > 0 {
+            tracing::warn!("{dropped} of the last records could not be written: the queue was full");
+        }
         if let Some(keeper) = self.keeper.take() {
             keeper.finish(&State::of(&self.analysis));
         }
@@ -464,6 +472,16 @@ impl Monitor {
             http: self.http.as_ref().map(|counts| counts.snapshot()),
             cluster: status::Cluster::of(&self.analysis),
             stats: self.analysis.stats(),
+        }
+    }
+}
+
+/// Tells of everything that holds, to those who take records and may never have heard of it, or have forgotten it.
+fn tell_again(analysis: &Analysis, writer: &mut Writer, now: Timestamp) {
+    for mut alert in analysis.judge.alerts() {
+        if alert.status != AlertStatus::Resolved {
+            (alert.status, alert.told) = (AlertStatus::Update, now);
+            writer.write_alert(&alert);
         }
     }
 }

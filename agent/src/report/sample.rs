@@ -187,6 +187,7 @@ fn alert(rule_id: &str, severity: Severity, subject: &str, reason: &str, facts: 
         count: 1,
         first_seen: at(2),
         last_seen: at(9),
+        told: at(9),
         subject: subject.into(),
         reason: reason.into(),
         evidence: facts

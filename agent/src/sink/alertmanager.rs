@@ -183,9 +183,11 @@ impl Alertmanager {
         let mut told = json!({
             "labels": labels,
             "annotations": annotations,
-            "startsAt": alert.text("first_seen"),
+            // Where the clock of this host was ahead and has been set back: one that ends before it starts is refused.
+            "startsAt": alert.text("first_seen").to_owned().min(now().to_string()),
             "endsAt": match alert.is_resolved() {
-                true => alert.text("last_seen").to_owned(),
+                // It may have lasted long after it was last seen.
+                true => record["timestamp"].as_str().unwrap_or_default().to_owned(),
                 false => moment(self.expiry()),
             },
         });

@@ -61,6 +61,7 @@ pub(crate) fn alert(subject: &str) -> Alert {
         count: 1,
         first_seen: at(0),
         last_seen: at(0),
+        told: at(0),
         subject: subject.into(),
         reason: format!("{subject} can be read."),
         evidence: vec![Evidence { fact: subject.into(), packet: None, timestamp: at(0) }],

@@ -33,6 +33,7 @@ pub(crate) fn alert(number: u64) -> Alert {
         count: number,
         first_seen: at,
         last_seen: at,
+        told: at,
         subject: "web@host-a -> db@host-b".into(),
         reason: "The link web@host-a -> db@host-b runs in clear; \"ü\" and \\ are harmless".into(),
         evidence: vec![Evidence { fact: "a handshake in clear".into(), packet: Some("31".into()), timestamp: at }],

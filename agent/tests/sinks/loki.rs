@@ -86,8 +86,7 @@ fn a_refusal_is_counted_and_never_sent_again_although_a_part_was_stored() {
         if number % 10 == 3 {
             // Eight days ago, and next week.
             let days = if number % 20 == 3 { -8 } else { 7 };
-            alert.last_seen =
-                distwatch_engine::time::Timestamp::from_nanos(now().as_nanos() + days * 86_400_000_000_000);
+            alert.told = distwatch_engine::time::Timestamp::from_nanos(now().as_nanos() + days * 86_400_000_000_000);
         }
         running.sinks.offer(&outgoing(&alert));
     }

@@ -1,6 +1,6 @@
 //! What the daemon may still do once everything is open.
 
-use e2e::live::{BackEnd, Lab, Watch};
+use e2e::live::{BackEnd, Lab, Node, NodeOptions, Watch};
 
 use crate::{ISOLATED, live};
 
@@ -22,6 +22,27 @@ fn it_keeps_no_more_rights_than_it_needs() {
         }
         let sandbox = &daemon.status()["sandbox"];
         assert!(!sandbox.is_null(), "status says what holds it");
+        daemon.stop();
+    }
+}
+
+#[test]
+fn as_the_unit_file_starts_it_it_captures_judges_and_writes() {
+    live!("the rights of the unit file");
+    let mut lab = Lab::new();
+    let (a, b) = (lab.host("a", 1), lab.host("b", 2));
+    for back_end in BackEnd::ALL {
+        let daemon = Watch::new(&b, back_end).policy(ISOLATED).as_service().start();
+        let db = Node::start(&b, "db", "maplesyrup", &NodeOptions::default());
+        let mut web = Node::start(&a, "web", "maplesyrup", &NodeOptions::default());
+        web.join(&db.name);
+        daemon.alert_about("cleartext-distribution", &db.name);
+        assert_eq!(daemon.proc_status("CapEff"), "0000000000000000", "{}", back_end.name());
+        assert_eq!(daemon.proc_status("Uid").split_whitespace().next(), Some("65534"), "{}", back_end.name());
+        for layer in ["dropped", "landlock", "seccomp"] {
+            let state = daemon.status()["sandbox"][layer]["state"].clone();
+            assert_eq!(state, "full", "{}: {layer}", back_end.name());
+        }
         daemon.stop();
     }
 }

@@ -158,6 +158,7 @@ impl Finding {
             count: self.count,
             first_seen: self.first_seen,
             last_seen: self.last_seen,
+            told: self.came_out,
             subject: self.subject.clone(),
             reason: self.reason.clone(),
             evidence: self.first_facts.iter().chain(&self.last_facts).cloned().collect(),

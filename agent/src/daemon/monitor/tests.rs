@@ -197,3 +197,21 @@ fn another_policy_holds_from_the_next_packet_on_and_nothing_is_forgotten() {
     let watched = bench.told.lock().unwrap().watched.clone();
     assert!(watched.contains(&("0.0.0.0:9101".parse().unwrap(), Expected::Distribution)));
 }
+
+#[test]
+fn what_holds_is_told_again_with_a_new_policy_for_sinks_that_are_new_with_it() {
+    let mut bench = Bench::playing("apps-otp25.pcap");
+    bench.monitor.take_packets(Duration::ZERO).unwrap();
+    let told = bench.monitor.writer.take();
+    let new = told.records.iter().filter(|one| one.alert.as_ref().is_some_and(|it| it.status == AlertStatus::New));
+    let new: Vec<_> = new.map(|one| one.alert.clone().unwrap().rule_id).collect();
+    let before = bench.monitor.clock.now();
+    bench.monitor.set_policy(&Policy::default());
+    let again = bench.monitor.writer.take().records;
+    let holds = bench.monitor.analysis.judge.alerts().iter().filter(|it| it.status != AlertStatus::Resolved).count();
+    assert!(holds > 0 && holds <= new.len() && again.len() == holds, "{holds} of {new:?}");
+    for record in again {
+        assert_eq!(record.alert.as_ref().unwrap().status, AlertStatus::Update);
+        assert!(record.time >= before, "as of now, or a server would take it for old");
+    }
+}
