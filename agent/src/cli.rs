@@ -2,7 +2,9 @@
 
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
@@ -238,12 +240,35 @@ pub struct RunArgs {
     /// The folder of what is kept over a restart, instead of the one in the configuration
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Where the HTTP server listens, instead of what the configuration says; `off` is nowhere
+    #[arg(long, value_name = "ADDRESS|off")]
+    pub http: Option<HttpAt>,
     /// Keep all privileges once everything is open
     #[arg(long)]
     pub no_sandbox: bool,
     /// Do not start where a part of the sandbox cannot be had
     #[arg(long, conflicts_with = "no_sandbox")]
     pub sandbox_strict: bool,
+}
+
+/// Where the HTTP server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpAt {
+    /// Nowhere.
+    Off,
+    /// There.
+    At(SocketAddr),
+}
+
+impl FromStr for HttpAt {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        text.parse().map(Self::At).map_err(|_| "write an address and a port, as 127.0.0.1:9469 or [::1]:9469, or off")
+    }
 }
 
 /// How packets are captured.

@@ -20,7 +20,7 @@ use distwatch_engine::policy::Policy;
 use serde_json::{Value as Json, json};
 use toml::de::DeTable;
 
-use crate::sink;
+use crate::{http, sink};
 
 pub use mistake::{ConfigErrors, Mistake};
 
@@ -47,6 +47,10 @@ pub struct Config {
     pub daemon: Daemon,
     /// Where records go.
     pub sinks: Vec<sink::Settings>,
+    /// The daemon's HTTP server.
+    pub http: http::Settings,
+    /// What its metrics tell.
+    pub metrics: http::Metrics,
 }
 
 /// Where the daemon's packets come from.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  back end ──packets──> capture thread: analysis ──batches──> records thread ─┬─> sinks
-//!     ^                        ^     │                                          └─> output thread ──> standard output
+//!     ^                        ^     │                                          ├─> output thread ──> standard output
+//!     │                        │     │                                          └─> HTTP thread ──> clients
 //!     └──── decisions ─────────┼─────┘            commands: status, policy, stop
 //!                              └───────────────── signals, status socket
 //! ```
@@ -17,14 +18,15 @@ pub mod feed;
 pub mod monitor;
 pub mod neighbours;
 pub mod output;
+pub mod picture;
 pub mod state;
 pub mod status;
 
 use std::convert::Infallible;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -32,7 +34,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use self::clock::Clock;
-use self::fan_out::FanOut;
+use self::fan_out::{FanOut, Taker};
 use self::feed::{Form, Writer};
 use self::monitor::{Command, End, Monitor, Parts};
 use self::output::Output;
@@ -40,6 +42,7 @@ use self::state::{Keeper, State};
 use self::status::Socket;
 use crate::cmd::{Exit, Explain as _};
 use crate::config::{Config, ConfigErrors};
+use crate::http::{self, Listener, Recent, Reload, Server, Sources};
 use crate::notify;
 use crate::privilege::{Applied, Layer, Sandbox};
 use crate::sink::{self, Sinks};
@@ -63,6 +66,8 @@ pub struct Run {
     pub state: Option<(Keeper, State)>,
     /// The folder of that, and of the sinks' spools.
     pub state_dir: PathBuf,
+    /// Where the HTTP server listens, if there is one.
+    pub http: Option<Listener>,
     /// The name of this host in records.
     pub host: String,
     /// Whether sockets of all network namespaces should be seen, and not only of the daemon's own.
@@ -93,6 +98,7 @@ async fn supervise(
     reload: impl Fn(&Path) -> Result<Config, ConfigErrors>,
 ) -> anyhow::Result<Exit> {
     let mut signals = Signals::listen().context("listening to signals")?;
+    let listener = run.http.take();
     let socket = Socket::listen(&run.socket).await.with_context(|| format!("listening at {}", run.socket.display()))?;
     // Landlock closes what tells whose a socket is, so this is found out before.
     let mut inventory = neighbours::inventory(&run.config.policy.epmd_ports);
@@ -110,12 +116,20 @@ async fn supervise(
     let form = if io::stdout().is_terminal() { Form::Lines } else { Form::Ndjson };
     let output = if run.config.sinks.is_empty() { Some(Output::start(io::stdout())?) } else { None };
     let back_end = source.kind();
+    let clock = Clock::start();
+    let recent = Arc::new(Recent::new(clock.now().as_nanos().cast_unsigned()));
+    let counts = Arc::<http::Counts>::default();
+    let loaded = Arc::new(Mutex::new(Reload { successful: true, last_success: clock.now() }));
+    let mut takers: Vec<Arc<dyn Taker>> = vec![Arc::clone(&sinks) as _];
+    if listener.is_some() {
+        takers.push(Arc::clone(&recent) as _);
+    }
     let parts = Parts {
         source,
-        records: FanOut::start(vec![Arc::clone(&sinks) as _], output).context("starting to hand records on")?,
+        records: FanOut::start(takers, output).context("starting to hand records on")?,
         sinks: Arc::clone(&sinks),
         writer: Writer::new(form, run.host.clone()),
-        clock: Clock::start(),
+        clock,
         stats_interval: run.config.daemon.stats_interval,
         policy: run.config.policy.clone(),
         commands: to_monitor,
@@ -123,6 +137,7 @@ async fn supervise(
         sees_all_namespaces: run.sees_all_namespaces,
         sandbox: sandbox.clone(),
         state: run.state.take(),
+        http: listener.is_some().then(|| Arc::clone(&counts)),
     };
     let mut monitor = Monitor::new(parts).context("telling the capture what to watch")?;
     match &snapshot {
@@ -137,9 +152,27 @@ async fn supervise(
         let _ = ended.send(monitor.run());
     })?;
     tracing::info!(socket = %run.socket.display(), "capturing");
+    let sources = |commands: Sender<Command>| Sources {
+        ask: Box::new(move |answer| commands.send(Command::Picture(answer)).is_ok()),
+        recent,
+        reload: Arc::clone(&loaded),
+        counts,
+        metrics: run.config.metrics,
+        host: run.host.clone(),
+    };
+    let server = listener.map(|listener| listener.start(sources(commands.clone()))).transpose();
+    let server = server.context("starting the HTTP server")?;
     let started = format!("capturing by {back_end}");
     notify::ready(&started);
-    let reloading = Reloading { run: &run, sandbox: &sandbox, sinks: &sinks, commands: &commands };
+    let reloading = Reloading {
+        run: &run,
+        sandbox: &sandbox,
+        sinks: &sinks,
+        server: server.as_ref(),
+        loaded: &loaded,
+        clock,
+        commands: &commands,
+    };
     let reloads = async {
         // It ends with the program and not before.
         while signals.hangup.recv().await.is_some() {
@@ -181,6 +214,10 @@ async fn supervise(
     if !matches!(handed_on, Ok(true)) {
         tracing::warn!("not all records went out before the end");
     }
+    if let Some(server) = server {
+        // Its clients have the last records, too, before it ends.
+        let _ = tokio::task::spawn_blocking(move || server.stop()).await;
+    }
     for left in sinks.flush(until.saturating_duration_since(Instant::now())).await {
         tracing::warn!(
             sink = left.sink,
@@ -218,6 +255,10 @@ struct Reloading<'a> {
     run: &'a Run,
     sandbox: &'a Applied,
     sinks: &'a Sinks,
+    server: Option<&'a Server>,
+    /// What the metrics tell of it.
+    loaded: &'a Mutex<Reload>,
+    clock: Clock,
     commands: &'a Sender<Command>,
 }
 
@@ -228,26 +269,37 @@ impl Reloading<'_> {
             tracing::info!("there is no configuration file to load anew");
             return self.sinks.reopen();
         };
-        let config = match reload(file) {
-            Ok(config) => config,
-            Err(errors) => {
-                tracing::error!("the configuration stays as it was: {errors}");
-                return self.sinks.reopen();
+        let taken = self.take(file, reload).await;
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.successful = taken.is_ok();
+        match taken {
+            Ok(()) => loaded.last_success = self.clock.now(),
+            Err(error) => {
+                tracing::error!("the configuration stays as it was: {error}");
+                self.sinks.reopen();
             }
-        };
+        }
+    }
+
+    async fn take(&self, file: &Path, reload: &impl Fn(&Path) -> Result<Config, ConfigErrors>) -> anyhow::Result<()> {
+        let config = reload(file)?;
         self.warn_of_what_waits_for_a_restart(&config);
-        if let Err(errors) = self.sinks.reload(&config.sinks).await {
-            tracing::error!("the configuration stays as it was: {errors}");
-            return self.sinks.reopen();
+        self.sinks.reload(&config.sinks).await?;
+        if let Some(Err(error)) = self.server.map(Server::reload) {
+            tracing::error!("the HTTP server goes on with the certificate and the token from before: {error}");
         }
         tracing::info!(file = %file.display(), "the configuration was loaded anew");
         let _ = self.commands.send(Command::Policy(Box::new(config.policy)));
+        Ok(())
     }
 
     fn warn_of_what_waits_for_a_restart(&self, config: &Config) {
         let before = &self.run.config;
         if (&config.capture, &config.daemon) != (&before.capture, &before.daemon) {
             tracing::warn!("what differs in [capture] and [daemon] holds after a restart");
+        }
+        if (&config.http, &config.metrics) != (&before.http, &before.metrics) {
+            tracing::warn!("what differs in [http] and [metrics], or from --http, holds after a restart");
         }
         if config.sinks.is_empty() != before.sinks.is_empty() {
             tracing::warn!("whether records also go to standard output changes with a restart");

@@ -6,6 +6,7 @@ pub mod config;
 pub mod daemon;
 pub mod guideline;
 pub mod host;
+pub mod http;
 pub mod logging;
 pub mod near;
 pub mod notify;

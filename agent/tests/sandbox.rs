@@ -84,6 +84,8 @@ fn all_layers() {
     let port = |name| env::var(name).unwrap().parse::<u16>().unwrap();
     let (sink, other) = (port(SINK), port(OTHER));
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // What listens already goes on to take in whoever comes.
+    let http = http::listener();
     let notify = UnixDatagram::bind(folder.join("notify")).unwrap();
     #[cfg(feature = "pcap")]
     let mut capture = capture::open(sink);
@@ -94,7 +96,7 @@ fn all_layers() {
         needs: Needs { back_end: BackEnd::Pcap, follows_interfaces: true, attribution: false },
         read: vec![folder.join("policy.toml")],
         write: vec![folder.join("state")],
-        connect: vec![sink],
+        connect: vec![sink, http.address().port()],
         bind: vec![free],
         ..Sandbox::default()
     };
@@ -118,6 +120,7 @@ fn all_layers() {
 
     must_fail(&folder, &applied.landlock, other);
     must_work(&folder, &applied.landlock, sink, free);
+    http::answers(http);
     let sender = UnixDatagram::unbound().unwrap();
     sender.send_to(b"READY=1", folder.join("notify")).unwrap();
     assert_eq!(notify.recv(&mut [0; 16]).unwrap(), 7);
@@ -198,6 +201,45 @@ fn must_work(folder: &Path, landlock: &Layer, sink: u16, free: u16) {
     assert_eq!(fs::read_link(format!("/proc/{parent}/fd/1")).is_ok(), matches!(landlock, Layer::Off(_)));
     assert!(fs::read_to_string(format!("/proc/{parent}/cmdline")).is_ok());
     host::Inventory::new(host::Options::default()).scan().unwrap();
+}
+
+mod http {
+    //! A server whose socket was opened before the sandbox answers within it.
+
+    use std::io::Read;
+    use std::sync::{Arc, Mutex};
+
+    use distwatch::http::{Counts, Listener, Metrics, Recent, Reload, Settings, Sources};
+    use distwatch_engine::time::Timestamp;
+
+    use super::*;
+
+    pub(super) fn listener() -> Listener {
+        Listener::open(&Settings { listen: "127.0.0.1:0".parse().unwrap(), ..Settings::default() }).unwrap()
+    }
+
+    pub(super) fn answers(listener: Listener) {
+        let address = listener.address();
+        let sources = Sources {
+            ask: Box::new(|_| false),
+            recent: Arc::new(Recent::new(1)),
+            reload: Arc::new(Mutex::new(Reload { successful: true, last_success: Timestamp::EPOCH })),
+            counts: Arc::<Counts>::default(),
+            metrics: Metrics::default(),
+            host: "h".into(),
+        };
+        let server = listener.start(sources).unwrap();
+        for (path, status) in [("/healthz", "200"), ("/", "200"), ("/api/v1/events", "200"), ("/readyz", "503")] {
+            let mut stream = TcpStream::connect(address).unwrap();
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).unwrap();
+            assert_eq!(std::str::from_utf8(&answer).unwrap(), format!("HTTP/1.1 {status}"), "{path}");
+        }
+        // What its metrics read.
+        assert!(fs::read_to_string("/proc/self/stat").is_ok() && fs::read_dir("/proc/self/fd").is_ok());
+        server.stop();
+    }
 }
 
 #[cfg(feature = "pcap")]

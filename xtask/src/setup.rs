@@ -67,12 +67,14 @@ pub(crate) const TOOLS: &[Tool] = &[
         package: "bpftool",
         without: "what a killed daemon leaves in the kernel is not looked at",
     },
+    Tool { needs: "chromium", package: "chromium", without: "the page cannot be looked at" },
     Tool { needs: "openssl", package: "openssl", without: "no certificates can be made" },
     Tool {
         needs: "prometheus-alertmanager",
         package: "prometheus-alertmanager",
         without: "alerts cannot be sent to a real Alertmanager",
     },
+    Tool { needs: "promtool", package: "prometheus", without: "metrics are not read by Prometheus itself" },
     Tool { needs: "nats-server", package: "nats-server", without: "records cannot be sent to a real stream" },
     Tool { needs: "rsyslogd", package: "rsyslog", without: "records cannot be sent to a real syslog server" },
     Tool {

@@ -10,6 +10,7 @@ mod saved;
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use indexmap::{Equivalent, IndexMap};
@@ -41,8 +42,9 @@ type Table<K, V> = IndexMap<K, V, RandomState>;
 #[derive(Debug)]
 pub struct Cluster {
     entries: usize,
-    links: Table<String, Link>,
-    nodes: Table<String, Node>,
+    /// Shared with whoever looks at them elsewhere: a picture of all of them costs a pointer each.
+    links: Table<String, Arc<Link>>,
+    nodes: Table<String, Arc<Node>>,
     epmd: Vec<EpmdExchange>,
     activity: Table<ActivityKey, Activity>,
     /// What EPMD said: the node name (without host) behind an address and port.
@@ -92,24 +94,34 @@ impl Cluster {
 
     /// Links in the order of their appearance.
     pub fn links(&self) -> impl ExactSizeIterator<Item = &Link> {
+        self.links.values().map(Arc::as_ref)
+    }
+
+    /// The same, to be kept as they are now.
+    pub fn shared_links(&self) -> impl ExactSizeIterator<Item = &Arc<Link>> {
         self.links.values()
     }
 
     /// The link with this flow id.
     #[must_use]
     pub fn link(&self, flow_id: &str) -> Option<&Link> {
-        self.links.get(flow_id)
+        self.links.get(flow_id).map(Arc::as_ref)
     }
 
     /// Nodes in the order of their appearance.
     pub fn nodes(&self) -> impl ExactSizeIterator<Item = &Node> {
+        self.nodes.values().map(Arc::as_ref)
+    }
+
+    /// The same, to be kept as they are now.
+    pub fn shared_nodes(&self) -> impl ExactSizeIterator<Item = &Arc<Node>> {
         self.nodes.values()
     }
 
     /// The node of this name.
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Node> {
-        self.nodes.get(name)
+        self.nodes.get(name).map(Arc::as_ref)
     }
 
     /// EPMD exchanges in the order in which they were answered.
@@ -180,7 +192,7 @@ impl Cluster {
         } else if self.processes.is_there() {
             self.processes.open(ends, &link.flow_id, self.entries);
         }
-        self.links.insert(link.flow_id.clone(), link.clone());
+        self.links.insert(link.flow_id.clone(), Arc::new(link.clone()));
     }
 
     /// Believes a name only where the other side did: the acceptor's when it stands in its challenge, the initiator's when
@@ -215,10 +227,10 @@ impl Cluster {
         if !self.nodes.contains_key(name) {
             let given_up = make_room(&mut self.nodes, self.entries, |node| (0, node.last_seen));
             self.count(given_up);
-            self.nodes.insert(name.clone(), new_node(name, time));
+            self.nodes.insert(name.clone(), Arc::new(new_node(name, time)));
         }
         let mut full = 0;
-        if let Some(node) = self.nodes.get_mut(name) {
+        if let Some(node) = self.nodes.get_mut(name).map(Arc::make_mut) {
             node.last_seen = node.last_seen.max(time);
             full += push_new(&mut node.addresses, end.ip);
             if !initiator {

@@ -216,6 +216,12 @@ impl Engine {
         &self.context.listeners
     }
 
+    /// TCP connections that are remembered now.
+    #[must_use]
+    pub fn open_flows(&self) -> usize {
+        self.flows.open_flows()
+    }
+
     /// Counters since the start.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -6,11 +6,12 @@ use anyhow::{Context as _, Result, anyhow};
 use distwatch_engine::event::Expected;
 use distwatch_engine::policy::Policy;
 
-use crate::cli::RunArgs;
+use crate::cli::{HttpAt, RunArgs};
 use crate::cmd::{Exit, Explain as _};
 use crate::config::{self, BackEnd, Capture, Config};
 use crate::daemon::state::Keeper;
 use crate::daemon::{self, Run};
+use crate::http::Listener;
 use crate::privilege::{self, Needs, Sandbox};
 use crate::sink;
 use crate::source::ebpf::{self, EbpfSource};
@@ -22,7 +23,15 @@ use crate::source::live::LiveSource;
 /// The configuration has mistakes, nothing can be captured from, or the capture failed.
 pub fn run(args: &RunArgs) -> Result<Exit> {
     let loaded = args.policy.load()?;
-    let config = loaded.config;
+    let mut config = loaded.config;
+    match args.http {
+        Some(HttpAt::Off) => config.http.enabled = false,
+        Some(HttpAt::At(listen)) => (config.http.enabled, config.http.listen) = (true, listen),
+        None => {}
+    }
+    // First of all, since it takes nothing to find out.
+    let http = config.http.enabled.then(|| Listener::open(&config.http)).transpose();
+    let http = http.context("starting the HTTP server").or_exit(Exit::Usage)?;
     let mut capture = config.capture.clone();
     if let Some(by) = args.capture {
         capture.back_end = by.into();
@@ -63,8 +72,9 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     sandbox.read.extend(needs.read);
     sandbox.write.extend(needs.write);
     sandbox.connect.extend(needs.connect);
+    sandbox.read.extend(config.http.files().map(folder));
     let file = loaded.file;
-    let run = Run { config, file, socket, state: state.ok(), state_dir, host, sees_all_namespaces, sandbox };
+    let run = Run { config, file, socket, state: state.ok(), state_dir, http, host, sees_all_namespaces, sandbox };
     daemon::run(run, source, |file| config::load(Some(file)).map(|loaded| loaded.config)).or_exit(Exit::NoCapture)
 }
 
@@ -78,11 +88,6 @@ fn sandbox(
     socket: &Path,
 ) -> Sandbox {
     let back_end = if kind == "ebpf" { privilege::BackEnd::Ebpf } else { privilege::BackEnd::Pcap };
-    // A file that is replaced is another one, so it is its folder that is named.
-    let folder = |path: &Path| match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
     // Under Landlock it would be kept to no use.
     let attribution = privilege::landlock_abi().is_none();
     Sandbox {
@@ -93,6 +98,14 @@ fn sandbox(
         write: vec![folder(socket)],
         connect: Vec::new(),
         bind: Vec::new(),
+    }
+}
+
+/// The folder of a file. One that is replaced is another file, so it is its folder that the sandbox leaves open.
+fn folder(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
     }
 }
 

@@ -4,7 +4,7 @@
 //! [`Form::Value`]. A new form is one more `impl`.
 
 use std::marker::PhantomData;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -134,6 +134,31 @@ impl Form for PathName {
 
     fn schema() -> Json {
         json!({ "type": "string", "minLength": 1 })
+    }
+}
+
+/// An address and a port of this host.
+pub(super) struct Address;
+
+impl Form for Address {
+    type Value = SocketAddr;
+
+    fn read(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<SocketAddr> {
+        let advice = "write an address and a port, as \"127.0.0.1:9469\" or \"[::1]:9469\"";
+        let text = checker.text(item, advice)?;
+        let address = text.parse().ok();
+        if address.is_none() {
+            checker.wrong(item.span(), format!("{} is not an address with a port", quoted(text)), advice);
+        }
+        address
+    }
+
+    fn write(value: &SocketAddr) -> Option<String> {
+        Some(string(&value.to_string()))
+    }
+
+    fn schema() -> Json {
+        json!({ "type": "string", "pattern": "^[0-9A-Fa-f:.\\[\\]]+:[0-9]{1,5}$" })
     }
 }
 

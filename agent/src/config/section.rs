@@ -7,7 +7,9 @@ mod cookies;
 mod daemon;
 mod distribution;
 mod epmd;
+mod http;
 mod limits;
+mod metrics;
 mod network;
 mod rules;
 mod sink;
@@ -65,6 +67,8 @@ pub(super) const SECTIONS: &[&dyn Section] = &[
     &limits::SECTION,
     &capture::SECTION,
     &daemon::SECTION,
+    &http::Http,
+    &metrics::SECTION,
     &sink::Sinks,
 ];
 

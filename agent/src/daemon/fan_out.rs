@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::feed::Batch;
 use super::output::{Output, Written};
+use crate::http::Recent;
 use crate::sink::{Outgoing, Sinks};
 
 /// Batches that may wait. A batch is what one look at the capture gave, at most some hundred records, so that a disk may pause
@@ -27,6 +28,12 @@ pub trait Taker: Send + Sync {
 impl Taker for Sinks {
     fn take(&self, record: &Arc<Outgoing>) {
         self.offer(record);
+    }
+}
+
+impl Taker for Recent {
+    fn take(&self, record: &Arc<Outgoing>) {
+        self.push(record.event_type, Arc::clone(&record.line));
     }
 }
 

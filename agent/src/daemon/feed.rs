@@ -8,6 +8,7 @@ use distwatch_engine::model::{Alert, AlertStatus, Stats};
 use distwatch_engine::text::safe;
 use distwatch_engine::time::Timestamp;
 
+use super::picture::{self, Raised};
 use crate::record::{CommunityIds, Record};
 use crate::sink::Outgoing;
 
@@ -59,6 +60,7 @@ pub struct Writer {
     host: String,
     ids: CommunityIds,
     batch: Batch,
+    raised: Raised,
 }
 
 impl Writer {
@@ -66,13 +68,24 @@ impl Writer {
     #[must_use]
     pub fn new(form: Form, host: String) -> Self {
         let batch = Batch { for_a_person: form == Form::Lines, ..Batch::default() };
-        Self { form, host, ids: CommunityIds::default(), batch }
+        Self { form, host, ids: CommunityIds::default(), batch, raised: Raised::default() }
     }
 
     /// All that was written since the last call.
     pub fn take(&mut self) -> Batch {
         let for_a_person = self.form == Form::Lines;
         std::mem::replace(&mut self.batch, Batch { for_a_person, ..Batch::default() })
+    }
+
+    /// How many findings were new so far.
+    #[must_use]
+    pub const fn raised(&self) -> &Raised {
+        &self.raised
+    }
+
+    /// Counts a finding if it is new.
+    pub fn count_alert(&mut self, alert: &Alert) {
+        picture::count(&mut self.raised, alert);
     }
 
     /// The event's record, if it has one.

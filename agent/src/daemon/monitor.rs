@@ -7,7 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use distwatch_engine::analysis::{Analysis, Listener};
 use distwatch_engine::cluster::SocketOwner;
@@ -22,9 +22,11 @@ use super::clock::Clock;
 use super::fan_out::FanOut;
 use super::feed::Writer;
 use super::neighbours::{Blind, Unseen};
+use super::picture::Picture;
 use super::state::{Keeper, State};
 use super::status::{self, Status};
 use crate::host::Snapshot;
+use crate::http;
 use crate::privilege::Applied;
 use crate::sink::Sinks;
 use crate::source::live::{Captured, FlowCounts, FlowEnds, LiveSource, SocketSeen, Verdict};
@@ -43,6 +45,8 @@ const HOUSEKEEPING: Duration = Duration::from_secs(1);
 pub enum Command {
     /// How it is.
     Status(tokio::sync::oneshot::Sender<Status>),
+    /// All that it knows.
+    Picture(tokio::sync::oneshot::Sender<Picture>),
     /// Another policy from now on.
     Policy(Box<Policy>),
     /// What the host's own sockets are now.
@@ -88,6 +92,8 @@ pub struct Parts {
     pub sandbox: Applied,
     /// Where findings are kept over a restart, and those of the last run.
     pub state: Option<(Keeper, State)>,
+    /// What the HTTP server counts, which the status is told of.
+    pub http: Option<Arc<http::Counts>>,
 }
 
 /// The capture thread's own state.
@@ -122,6 +128,7 @@ pub struct Monitor {
     sees_all_namespaces: bool,
     sandbox: Applied,
     keeper: Option<Keeper>,
+    http: Option<Arc<http::Counts>>,
 }
 
 /// A packet that came before its interface had a name.
@@ -152,6 +159,7 @@ impl Monitor {
             sees_all_namespaces,
             sandbox,
             state,
+            http,
         } = parts;
         let mut analysis = Analysis::new(&policy);
         analysis.engine.go_live();
@@ -193,6 +201,7 @@ impl Monitor {
             sees_all_namespaces,
             sandbox,
             keeper,
+            http,
         };
         monitor.watch_policy(&policy)?;
         Ok(monitor)
@@ -206,6 +215,10 @@ impl Monitor {
                 Ok(Command::Status(answer)) => {
                     // Whoever asked may be gone.
                     let _ = answer.send(self.status());
+                    continue;
+                }
+                Ok(Command::Picture(answer)) => {
+                    let _ = answer.send(self.picture());
                     continue;
                 }
                 Ok(Command::Policy(policy)) => {
@@ -457,6 +470,12 @@ impl Monitor {
         }
     }
 
+    fn picture(&mut self) -> Picture {
+        let begun = Instant::now();
+        let status = self.status();
+        Picture::of(&self.analysis, self.writer.raised(), status, self.clock.now(), begun)
+    }
+
     fn status(&mut self) -> Status {
         let now = self.clock.now();
         Status {
@@ -471,6 +490,7 @@ impl Monitor {
             capture: status::Capture::of(self.source.as_mut(), self.decisions_refused, self.not_looked_up),
             output: status::Records { written: self.records.written(), dropped: self.records.dropped() },
             sinks: self.sinks.status(),
+            http: self.http.as_ref().map(|counts| counts.snapshot()),
             cluster: status::Cluster::of(&self.analysis),
             stats: self.analysis.stats(),
         }
@@ -499,6 +519,7 @@ impl Listener for Writer {
     }
 
     fn alert(&mut self, alert: &Alert) {
+        self.count_alert(alert);
         self.write_alert(alert);
     }
 }

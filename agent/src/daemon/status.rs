@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::monitor::Command;
+use crate::http;
 use crate::privilege::Applied;
 use crate::sink::SinkStatus;
 use crate::source::live::LiveSource;
@@ -54,6 +55,8 @@ pub struct Status {
     pub output: Records,
     /// Where else records go.
     pub sinks: Vec<SinkStatus>,
+    /// What the HTTP server counts; null where there is none.
+    pub http: Option<http::Snapshot>,
     /// What was seen.
     pub cluster: Cluster,
     /// The counters of `stats` records.
@@ -84,6 +87,8 @@ pub struct Capture {
     pub attachments: Vec<String>,
     /// Packets that it was given.
     pub seen: u64,
+    /// Octets of them, as long as they were on the wire.
+    pub seen_bytes: u64,
     /// Packets that were analysed.
     pub handed: u64,
     /// Octets that were copied for them.
@@ -116,6 +121,7 @@ impl Capture {
             back_end: source.kind().to_owned(),
             attachments: source.attachments(),
             seen: books.seen,
+            seen_bytes: books.seen_bytes,
             handed: books.handed,
             handed_bytes: books.handed_bytes,
             uninteresting: books.uninteresting,
@@ -152,18 +158,23 @@ impl Cluster {
     pub(super) fn of(analysis: &Analysis) -> Self {
         let mut links: BTreeMap<String, usize> = BTreeMap::new();
         for link in analysis.cluster.links().filter(|link| link.closed.is_none()) {
-            let transport = match link.transport {
-                Transport::Cleartext => "cleartext",
-                Transport::Tls => "tls",
-                Transport::Unknown => "unknown",
-            };
-            *links.entry(transport.to_owned()).or_default() += 1;
+            *links.entry(transport(link.transport).to_owned()).or_default() += 1;
         }
         let mut findings: BTreeMap<String, usize> = BTreeMap::new();
         for alert in analysis.judge.alerts().iter().filter(|alert| alert.status != AlertStatus::Resolved) {
             *findings.entry(alert.severity.name().to_owned()).or_default() += 1;
         }
         Self { nodes: analysis.cluster.nodes().len(), links, findings }
+    }
+}
+
+/// The word for a transport, as the contract has it.
+#[must_use]
+pub const fn transport(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Cleartext => "cleartext",
+        Transport::Tls => "tls",
+        Transport::Unknown => "unknown",
     }
 }
 

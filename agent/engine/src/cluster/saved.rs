@@ -1,6 +1,7 @@
 //! What the cluster hands to the next run, and takes from an earlier one: nodes and names.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::{Cluster, PER_NODE, new_node, otp_from_flags, remember};
 use crate::model::{Link, Node};
@@ -10,7 +11,7 @@ use crate::time::Timestamp;
 impl Cluster {
     /// Adds nodes and names.
     pub fn save(&self, saved: &mut Saved) {
-        let node = |node: &Node| SavedNode {
+        let node = |node: &Arc<Node>| SavedNode {
             name: node.name.clone(),
             addresses: node.addresses.clone(),
             dist_ports: node.dist_ports.clone(),
@@ -46,7 +47,7 @@ impl Cluster {
     /// Takes in nodes and names, as far as there is room; before the first event.
     pub fn restore(&mut self, saved: &Saved) {
         for node in saved.nodes.iter().take(self.entries) {
-            self.nodes.insert(node.name.clone(), restored(node));
+            self.nodes.insert(node.name.clone(), Arc::new(restored(node)));
         }
         let limit = self.entries;
         let inferred = saved.links.iter().filter_map(|link| Some((link.acceptor, link.inferred.as_ref()?)));

@@ -125,6 +125,7 @@ impl Bench {
             sees_all_namespaces: false,
             sandbox: Sandbox { off: true, ..Sandbox::default() }.apply().unwrap(),
             state: None,
+            http: None,
         });
         Self { monitor: monitor.unwrap(), told, written, _commands: sender }
     }
