@@ -126,8 +126,11 @@ impl Watch {
         if Self::keeps_state() {
             command.arg("--state-dir").arg(self.folder.join("state"));
         }
-        // Several of them run on one host.
-        command.args(["--http", "off"]).arg("--socket").arg(self.socket()).args(&self.words);
+        // Several of them run on one host, so none serves HTTP unless a test says where.
+        if !self.words.iter().any(|word| word == "--http") {
+            command.args(["--http", "off"]);
+        }
+        command.arg("--socket").arg(self.socket()).args(&self.words);
         let started = Instant::now();
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the daemon starts");
         let heard = Arc::new(Heard::default());

@@ -3,9 +3,11 @@
 mod browser;
 mod server;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use browser::Browser;
+use e2e::live::{BackEnd, Lab, Node, NodeOptions, Watch};
 use serde_json::{Value, json};
 use server::{Server, State};
 
@@ -418,6 +420,45 @@ fn emptiness_is_explained() {
     assert_eq!(browser.faults(), Vec::<String>::new());
 }
 
+#[test]
+fn the_page_of_a_running_daemon_tells_of_real_nodes_while_they_meet() {
+    if !e2e::live::possible_with("the page of a running daemon", &["chromium"]) {
+        return;
+    }
+    let mut lab = Lab::new();
+    let (a, b) = (lab.host("a", 1), lab.host("b", 2));
+    let policy = "[network]\nisolated = [\"lo\", \"10.77.0.0/24\"]\n";
+    let daemon = Watch::new(&b, BackEnd::Pcap).policy(policy).words(&["--http", "127.0.0.1:9469"]).start();
+    let mut browser = Browser::on(&b);
+    browser.window(1440, 1000, "light");
+    browser.open("http://127.0.0.1:9469/");
+    browser
+        .wait("document.getElementById('connection').dataset.state === 'live' && document.querySelector('.severity')");
+    assert!(text(&mut browser, "#graph").contains("No distribution traffic was seen yet"));
+    assert!(text(&mut browser, "#sensor-body").contains("libpcap"));
+    let policy = browser.evaluate("fetch('/').then((answer) => answer.headers.get('content-security-policy'))");
+    let parts = |policy: &str| policy.split(';').map(|part| part.trim().to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(parts(policy.as_str().unwrap_or_default()), parts(server::POLICY), "the stand-in is as strict");
+    let mut web = Node::start(&a, "web", "maplesyrup", &NodeOptions::default());
+    let db = Node::start(&b, "db", "maplesyrup", &NodeOptions::default());
+    web.join(&db.name);
+    browser.wait("document.getElementById('feed').textContent.includes('cleartext-distribution')");
+    browser.wait("document.querySelector('.edges .edge.cleartext:not(.over)')");
+    for name in ["web@10.77.0.1", "db@10.77.0.2"] {
+        browser.wait(&format!("document.querySelector('.vertex[data-key=\"n:{name}\"]')"));
+        browser.wait(&format!("document.getElementById('links-panel').textContent.includes('{name}')"));
+    }
+    browser.wait("document.getElementById('nodes-count').textContent === '2'");
+    web.ask("rpc:call('db@10.77.0.2', os, cmd, [\"id\"])");
+    browser.wait("document.getElementById('feed').textContent.includes('remote-command')");
+    browser.wait("document.querySelector('.severity.sev-critical strong').textContent === '1'");
+    browser.click(".alert:has(.sev-critical) .alert-head");
+    browser.wait("document.querySelector('.alert-body')?.textContent.includes('os:cmd/1')");
+    assert_eq!(browser.faults(), Vec::<String>::new());
+    daemon.stop();
+    browser.wait("document.getElementById('connection-text').textContent.includes('disconnected since')");
+}
+
 /// The pictures of the documentation, where `DISTWATCH_PICTURES` names their folder.
 #[test]
 fn pictures_are_taken_where_they_are_asked_for() {
@@ -432,6 +473,7 @@ fn pictures_are_taken_where_they_are_asked_for() {
         if width > 1000 {
             browser.click(".alert:has(.sev-critical) .alert-head");
             browser.wait("document.querySelector('.alert-body')");
+            browser.evaluate("document.querySelector('.alert-body').parentElement.scrollIntoView()");
             browser.evaluate("scrollTo(0, 0); document.activeElement.blur()");
         }
         let picture = browser.picture();

@@ -9,8 +9,8 @@ use std::thread;
 
 use serde_json::{Value, json};
 
-/// What the daemon sends with every answer.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+/// What the daemon sends with every answer; a test compares it with what a running one sends.
+pub(crate) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// What the stand-in knows; the daemon knows the same of a cluster.
