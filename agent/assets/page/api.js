@@ -70,6 +70,8 @@ function ask() {
 
 async function authorised(path, headers, signal) {
   for (;;) {
+    // One question without a token is enough.
+    await asking;
     const used = token;
     const response = await request(path, headers, signal);
     if (response.status !== 401) return response;

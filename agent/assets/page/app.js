@@ -156,7 +156,7 @@ const stream = new EventStream("alert,link", {
 });
 byId("retry").addEventListener("click", () => stream.now());
 addEventListener("online", () => stream.now());
-setInterval(() => document.hidden || statusSoon(), ANYWAY);
+setInterval(() => document.hidden || !store.loaded || statusSoon(), ANYWAY);
 setInterval(() => {
   if (document.hidden || !store.loaded || store.links.size > FEW_LINKS) return;
   store.loadOpen().then(drawSoon, () => {});
