@@ -2,6 +2,7 @@
 
 mod bench;
 mod ci;
+mod dashboards;
 mod docs;
 mod ebpf;
 mod fixtures;
@@ -35,6 +36,8 @@ enum Chore {
     Tidy,
     /// Writes the generated files anew: rules, schemas, the README's sample
     Docs(docs::Arguments),
+    /// Checks the dashboards against Grafana's types, and every query against its grammar
+    Dashboards(dashboards::Arguments),
     /// Writes the checksums of the captures in tests/captures, or checks them
     Fixtures(fixtures::Arguments),
     /// Runs the fuzz targets
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Chore::Setup(arguments) => setup::run(&arguments),
         Chore::Tidy => tidy::run(),
         Chore::Docs(arguments) => docs::run(&arguments),
+        Chore::Dashboards(arguments) => dashboards::run(&arguments),
         Chore::Fixtures(arguments) => fixtures::run(&arguments),
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Ebpf(arguments) => ebpf::run(&arguments),
