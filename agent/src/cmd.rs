@@ -1,6 +1,7 @@
 //! The commands, how each of them can end, and how an error is told.
 
 pub mod analyze;
+pub mod assets;
 pub mod config;
 pub mod doctor;
 pub mod rules;
@@ -106,6 +107,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Rules(arguments) => rules::run(&arguments),
+        Command::Assets(command) => assets::run(&command),
         Command::Schema(arguments) => schema::run(arguments),
         Command::Completions { shell } => print(|out| cli::write_completions(shell, out)),
         Command::Man { dir: None } => print(cli::write_manual),
