@@ -113,6 +113,7 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Man { dir: None } => print(cli::write_manual),
         Command::Man { dir: Some(directory) } => {
             cli::write_manuals(&directory)?;
+            std::fs::write(directory.join("distwatch.toml.5"), crate::config::manual())?;
             Ok(Exit::Done)
         }
     }

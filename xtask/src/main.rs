@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod dashboards;
+mod dist;
 mod docs;
 mod ebpf;
 mod fixtures;
@@ -46,6 +47,8 @@ enum Chore {
     Ebpf(ebpf::Arguments),
     /// Tries the programs on the kernels of Debian's releases, in virtual machines
     Kernels(kernels::Arguments),
+    /// Makes the packages: Debian, RPM, container, Kubernetes
+    Dist(dist::Arguments),
     /// Measures speed and memory against the field's own tools
     Bench(bench::Bench),
 }
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Ebpf(arguments) => ebpf::run(&arguments),
         Chore::Kernels(arguments) => kernels::run(&arguments),
+        Chore::Dist(arguments) => dist::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),
     };
     match result {
