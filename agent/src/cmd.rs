@@ -1,6 +1,7 @@
 //! The commands, how each of them can end, and how an error is told.
 
 pub mod analyze;
+pub mod assets;
 pub mod config;
 pub mod doctor;
 pub mod rules;
@@ -106,11 +107,13 @@ pub fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Config(command) => config::run(&command),
         Command::Rules(arguments) => rules::run(&arguments),
+        Command::Assets(command) => assets::run(&command),
         Command::Schema(arguments) => schema::run(arguments),
         Command::Completions { shell } => print(|out| cli::write_completions(shell, out)),
         Command::Man { dir: None } => print(cli::write_manual),
         Command::Man { dir: Some(directory) } => {
             cli::write_manuals(&directory)?;
+            std::fs::write(directory.join("distwatch.toml.5"), crate::config::manual())?;
             Ok(Exit::Done)
         }
     }

@@ -6,6 +6,7 @@
 mod checker;
 mod form;
 mod key;
+mod manual;
 mod mistake;
 mod section;
 
@@ -220,6 +221,12 @@ fn example_for(rules: &[&'static Rule]) -> String {
         section.example(rules, &mut out);
     }
     out
+}
+
+/// The manual page of the file, `distwatch.toml(5)`.
+#[must_use]
+pub fn manual() -> String {
+    manual::manual(&example())
 }
 
 /// The JSON Schema of the file, for editors that check and complete TOML.

@@ -5,7 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use distwatch::config;
 use distwatch::report::{rules, schema};
+
+#[path = "dashboards/page.rs"]
+mod dashboards;
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -30,6 +34,22 @@ fn the_schema_of_the_report_is_current() {
 #[test]
 fn the_schema_of_records_is_current() {
     current("docs/schema/record.schema.json", &schema::to_text(&schema::records()));
+}
+
+#[test]
+fn the_schema_of_the_configuration_is_current() {
+    current("docs/schema/config.schema.json", &schema::to_text(&config::schema()));
+}
+
+/// What the packages install.
+#[test]
+fn the_default_configuration_is_current() {
+    current("packaging/distwatch.toml", &config::example());
+}
+
+#[test]
+fn the_page_of_the_dashboards_is_current() {
+    current("docs/dashboards.md", &dashboards::markdown());
 }
 
 #[test]

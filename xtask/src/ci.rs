@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::run::{cargo, repository, run as run_program, which};
-use crate::{docs, ebpf, fixtures, fuzz, kernels, test, tidy};
+use crate::{dashboards, docs, ebpf, fixtures, fuzz, kernels, test, tidy};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -28,6 +28,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ("fixtures", Box::new(|| fixtures::run(&fixtures::Arguments { check: true }))),
         ("the kernel's programs", Box::new(|| ebpf::check(arguments.strict))),
         ("dependencies", Box::new(|| dependencies(arguments.strict))),
+        ("dashboards", Box::new(|| dashboards::check(arguments.strict))),
         ("lints", Box::new(lints)),
         ("documents", Box::new(|| docs::run(&docs::Arguments { check: true }))),
     ];

@@ -2,6 +2,8 @@
 
 mod bench;
 mod ci;
+mod dashboards;
+mod dist;
 mod docs;
 mod ebpf;
 mod fixtures;
@@ -35,6 +37,8 @@ enum Chore {
     Tidy,
     /// Writes the generated files anew: rules, schemas, the README's sample
     Docs(docs::Arguments),
+    /// Checks the dashboards against Grafana's types, and every query against its grammar
+    Dashboards(dashboards::Arguments),
     /// Writes the checksums of the captures in tests/captures, or checks them
     Fixtures(fixtures::Arguments),
     /// Runs the fuzz targets
@@ -43,6 +47,8 @@ enum Chore {
     Ebpf(ebpf::Arguments),
     /// Tries the programs on the kernels of Debian's releases, in virtual machines
     Kernels(kernels::Arguments),
+    /// Makes the packages: Debian, RPM, container, Kubernetes
+    Dist(dist::Arguments),
     /// Measures speed and memory against the field's own tools
     Bench(bench::Bench),
 }
@@ -54,10 +60,12 @@ fn main() -> ExitCode {
         Chore::Setup(arguments) => setup::run(&arguments),
         Chore::Tidy => tidy::run(),
         Chore::Docs(arguments) => docs::run(&arguments),
+        Chore::Dashboards(arguments) => dashboards::run(&arguments),
         Chore::Fixtures(arguments) => fixtures::run(&arguments),
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
         Chore::Ebpf(arguments) => ebpf::run(&arguments),
         Chore::Kernels(arguments) => kernels::run(&arguments),
+        Chore::Dist(arguments) => dist::run(&arguments),
         Chore::Bench(arguments) => bench::run(&arguments),
     };
     match result {

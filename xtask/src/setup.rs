@@ -74,7 +74,9 @@ pub(crate) const TOOLS: &[Tool] = &[
         package: "prometheus-alertmanager",
         without: "alerts cannot be sent to a real Alertmanager",
     },
-    Tool { needs: "promtool", package: "prometheus", without: "metrics are not read by Prometheus itself" },
+    Tool { needs: "promtool", package: "prometheus", without: "metrics and rules are not read by Prometheus itself" },
+    Tool { needs: "node", package: "nodejs", without: NO_GRAMMARS },
+    Tool { needs: "npm", package: "npm", without: NO_GRAMMARS },
     Tool { needs: "nats-server", package: "nats-server", without: "records cannot be sent to a real stream" },
     Tool { needs: "rsyslogd", package: "rsyslog", without: "records cannot be sent to a real syslog server" },
     Tool {
@@ -87,6 +89,7 @@ pub(crate) const TOOLS: &[Tool] = &[
 ];
 
 const NO_LINKER: &str = "bpf-linker, which links the kernel's programs, cannot be built";
+const NO_GRAMMARS: &str = "the dashboards' types and queries cannot be checked";
 const NO_KERNELS: &str = "the kernels of Debian's releases cannot be tried";
 
 /// An OTLP collector, from PyPI, for the tests alone.

@@ -158,7 +158,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 
 /// Every file below, by its path with forward slashes; what is built or fetched is left out.
 fn collect(repository: &Path, folder: &Path, files: &mut Vec<String>) -> anyhow::Result<()> {
-    const LEFT_OUT: [&str; 5] = ["target", ".git", "artifacts", "bench-data", "coverage"];
+    const LEFT_OUT: [&str; 6] = ["target", ".git", "artifacts", "bench-data", "coverage", "node_modules"];
     let mut entries: Vec<PathBuf> = fs::read_dir(repository.join(folder))?
         .map(|entry| entry.map(|entry| folder.join(entry.file_name())))
         .collect::<Result<_, _>>()?;
