@@ -77,6 +77,12 @@ const FENCES: &[Fence] = &[
         reason: "one external crate, one room: what this process may do is decided in privilege",
     },
     Fence {
+        words: &["hyper::"],
+        within: "agent/src/",
+        allowed: &["agent/src/http"],
+        reason: "one external crate, one room: requests are answered in http",
+    },
+    Fence {
         words: &["reqwest"],
         within: "agent/src/",
         allowed: &["agent/src/sink/http"],

@@ -472,11 +472,16 @@ impl Monitor {
 
     fn picture(&mut self) -> Picture {
         let begun = Instant::now();
-        let status = self.status();
-        Picture::of(&self.analysis, self.writer.raised(), status, self.clock.now(), begun)
+        let alerts = self.analysis.judge.alerts();
+        let status = self.status_with(&alerts);
+        Picture::of(&self.analysis, alerts, self.writer.raised(), status, self.clock.now(), begun)
     }
 
     fn status(&mut self) -> Status {
+        self.status_with(&self.analysis.judge.alerts())
+    }
+
+    fn status_with(&mut self, alerts: &[Alert]) -> Status {
         let now = self.clock.now();
         Status {
             state: "capturing".into(),
@@ -491,7 +496,7 @@ impl Monitor {
             output: status::Records { written: self.records.written(), dropped: self.records.dropped() },
             sinks: self.sinks.status(),
             http: self.http.as_ref().map(|counts| counts.snapshot()),
-            cluster: status::Cluster::of(&self.analysis),
+            cluster: status::Cluster::of(&self.analysis, alerts),
             stats: self.analysis.stats(),
         }
     }

@@ -37,7 +37,14 @@ pub type Raised = BTreeMap<(String, Severity), u64>;
 
 impl Picture {
     /// What is known now.
-    pub(super) fn of(analysis: &Analysis, raised: &Raised, status: Status, time: Timestamp, begun: Instant) -> Self {
+    pub(super) fn of(
+        analysis: &Analysis,
+        alerts: Vec<Alert>,
+        raised: &Raised,
+        status: Status,
+        time: Timestamp,
+        begun: Instant,
+    ) -> Self {
         let mut picture = Self {
             time,
             cost: Duration::ZERO,
@@ -45,7 +52,7 @@ impl Picture {
             open_flows: analysis.engine.open_flows(),
             nodes: analysis.cluster.shared_nodes().cloned().collect(),
             links: analysis.cluster.shared_links().cloned().collect(),
-            alerts: analysis.judge.alerts(),
+            alerts,
             raised: raised.clone(),
         };
         picture.cost = begun.elapsed();
@@ -84,7 +91,8 @@ mod tests {
             see(&mut analysis, link, LinkChange::Handshake);
         }
         let picture = |analysis: &Analysis| {
-            Picture::of(analysis, &Raised::new(), status.clone(), Timestamp::EPOCH, Instant::now())
+            let (begun, raised) = (Instant::now(), Raised::new());
+            Picture::of(analysis, analysis.judge.alerts(), &raised, status.clone(), Timestamp::EPOCH, begun)
         };
         let (one, two) = (picture(&analysis), picture(&analysis));
         assert!(one.links.len() == 10_000 && one.nodes.len() > 10_000);

@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use distwatch_engine::analysis::Analysis;
-use distwatch_engine::model::{AlertStatus, Stats, Transport};
+use distwatch_engine::model::{Alert, AlertStatus, Stats, Transport};
 use distwatch_engine::time::Timestamp;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
@@ -155,13 +155,14 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub(super) fn of(analysis: &Analysis) -> Self {
+    /// What an analysis has seen; `alerts` are its findings, which cost more to list than to count.
+    pub(super) fn of(analysis: &Analysis, alerts: &[Alert]) -> Self {
         let mut links: BTreeMap<String, usize> = BTreeMap::new();
         for link in analysis.cluster.links().filter(|link| link.closed.is_none()) {
             *links.entry(transport(link.transport).to_owned()).or_default() += 1;
         }
         let mut findings: BTreeMap<String, usize> = BTreeMap::new();
-        for alert in analysis.judge.alerts().iter().filter(|alert| alert.status != AlertStatus::Resolved) {
+        for alert in alerts.iter().filter(|alert| alert.status != AlertStatus::Resolved) {
             *findings.entry(alert.severity.name().to_owned()).or_default() += 1;
         }
         Self { nodes: analysis.cluster.nodes().len(), links, findings }

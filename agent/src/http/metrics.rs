@@ -22,6 +22,9 @@ use crate::sink::SinkStatus;
 /// Links that get a series of their own: what a server that scrapes a hundred hosts still holds with ease.
 const PER_LINK: usize = 500;
 
+/// Layers in which something may not be decoded; they are told before it happens.
+const LAYERS: [&str; 5] = ["dist", "epmd", "etf", "handshake", "tls"];
+
 /// What is told besides the picture.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
@@ -163,7 +166,11 @@ fn of_cluster(picture: &Picture, out: &mut Exposition) {
     out.family(&FLOWS, |series| series.add(&[], picture.open_flows));
     let stats = &picture.status.stats;
     out.family(&GAPS, |series| series.add(&[], stats.gaps));
-    out.family(&ERRORS, |series| named(series, "layer", &stats.decode_errors));
+    out.family(&ERRORS, |series| {
+        let mut errors: BTreeMap<&str, u64> = LAYERS.into_iter().map(|layer| (layer, 0)).collect();
+        errors.extend(stats.decode_errors.iter().map(|(layer, &count)| (layer.as_str(), count)));
+        errors.into_iter().for_each(|(layer, count)| series.add(&[("layer", layer)], count));
+    });
     out.family(&LIMITS, |series| named(series, "limit", &stats.limits_reached));
 }
 
@@ -280,6 +287,7 @@ mod tests {
             "distwatch_capture_dropped_total{source=\"ebpf\",stage=\"ring\"} 7",
             "distwatch_reassembly_gaps_total 1",
             "distwatch_decode_errors_total{layer=\"dist\"} 2",
+            "distwatch_decode_errors_total{layer=\"tls\"} 0",
             "distwatch_flows 12",
             "distwatch_sink_records_total{sink=\"loki\",result=\"sent\"} 8",
             "distwatch_sink_spool_bytes{sink=\"loki\"} 900",

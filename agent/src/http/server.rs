@@ -92,6 +92,8 @@ impl Listener {
     /// # Errors
     /// No thread can be started.
     pub fn start(self, sources: Sources) -> io::Result<Server> {
+        let scheme = if self.door.tls.is_some() { "https" } else { "http" };
+        tracing::info!("answering at {scheme}://{}/", self.address);
         let insecure = !self.settings.is_on_loopback() && !self.door.is_shut();
         if insecure {
             tracing::warn!(address = %self.address, "the HTTP server shows the cluster to whoever reaches it");
