@@ -20,7 +20,8 @@ use distwatch_engine::time::Timestamp;
 
 use super::clock::Clock;
 use super::fan_out::FanOut;
-use super::feed::Writer;
+use super::feed::{Batch, Writer};
+use super::journal::Entry;
 use super::neighbours::{Blind, Unseen};
 use super::state::{Keeper, State};
 use super::status::{self, Status};
@@ -159,6 +160,7 @@ impl Monitor {
         let keeper = match state {
             Some((mut keeper, kept)) => {
                 analysis.restore(kept.saved, now);
+                analysis.keep_a_journal();
                 keeper.start()?;
                 // Who takes records may have forgotten what still holds: a server that was new started meanwhile, say.
                 tell_again(&analysis, &mut writer, clock.now());
@@ -256,7 +258,7 @@ impl Monitor {
             let stats = self.analysis.stats();
             self.writer.stats(&stats, now);
         }
-        self.records.offer(self.writer.take());
+        self.hand_on_records(now);
         Ok(())
     }
 
@@ -293,6 +295,13 @@ impl Monitor {
             self.analysis.handle_packet(&packet, &mut self.writer);
         }
         Ok(taken)
+    }
+
+    /// Lets records go out, with what is to be on disk before them.
+    fn hand_on_records(&mut self, now: Timestamp) {
+        let mut batch = self.writer.take();
+        batch.journal = self.analysis.saved_since(now).as_ref().map(Entry::line);
+        self.records.offer(batch);
     }
 
     /// Tells the back end what the engine made of connections and listeners.
@@ -348,7 +357,9 @@ impl Monitor {
             self.say(now, state);
         }
         if let Some(keeper) = &mut self.keeper {
-            keeper.keep(self.analysis.revision(), || State::of(self.analysis.saved(now)));
+            let Self { analysis, records, .. } = self;
+            let cut = |number| records.offer(Batch { journal: Some(Entry::Cut(number)), ..Batch::default() });
+            keeper.keep(analysis.revision(), cut, || analysis.saved(now));
         }
         // Peers decide how many there are, so they are told of together.
         if self.decisions_refused > self.refusals_logged {
@@ -447,13 +458,13 @@ impl Monitor {
         self.analysis.finish(&mut self.writer);
         let stats = self.analysis.stats();
         self.writer.stats(&stats, now);
-        self.records.offer(self.writer.take());
+        self.hand_on_records(now);
         let dropped = self.records.dropped().saturating_sub(self.records_dropped);
         if dropped > 0 {
             tracing::warn!("{dropped} of the last records could not be written: the queue was full");
         }
         if let Some(keeper) = self.keeper.take() {
-            keeper.finish(&State::of(self.analysis.saved(now)));
+            keeper.finish(self.analysis.saved(now));
         }
     }
 
@@ -469,7 +480,11 @@ impl Monitor {
             reloads: self.reloads,
             sandbox: self.sandbox.clone(),
             capture: status::Capture::of(self.source.as_mut(), self.decisions_refused, self.not_looked_up),
-            output: status::Records { written: self.records.written(), dropped: self.records.dropped() },
+            output: status::Records {
+                written: self.records.written(),
+                dropped: self.records.dropped(),
+                unkept: self.records.unkept(),
+            },
             sinks: self.sinks.status(),
             cluster: status::Cluster::of(&self.analysis),
             stats: self.analysis.stats(),

@@ -114,7 +114,7 @@ impl Bench {
         let monitor = Monitor::new(Parts {
             source: Box::new(Played { packets, told: Arc::clone(&told) }),
             policy: Policy::default(),
-            records: FanOut::start(Vec::new(), Some(Output::start(written.clone()).unwrap())).unwrap(),
+            records: FanOut::start(Vec::new(), Some(Output::start(written.clone()).unwrap()), None).unwrap(),
             sinks: Arc::new(Sinks::start(&[], Path::new("/nonexistent"), "host", runtime.handle()).unwrap()),
             writer: Writer::new(Form::Ndjson, "host".into()),
             // The capture's own time, as if it went on from there.
