@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use distwatch_engine::analysis::{Analysis, Listener};
 use distwatch_engine::cluster::SocketOwner;
+use distwatch_engine::engine::INTERFACES;
 use distwatch_engine::event::{Event, EventBody, Expected};
 use distwatch_engine::flow::Wanted;
 use distwatch_engine::model::{Alert, AlertStatus, End as LinkEnd, Weird};
 use distwatch_engine::packet::{InterfaceId, LinkType, Packet, PacketRef};
-use distwatch_engine::policy::{Policy, Ports};
+use distwatch_engine::policy::Policy;
 use distwatch_engine::time::Timestamp;
 
 use super::clock::Clock;
@@ -285,6 +286,10 @@ impl Monitor {
                 None => {
                     let name = self.source.interface_name(interface);
                     let id = self.analysis.engine.add_interface(&name);
+                    if self.interfaces.len() >= INTERFACES {
+                        // Those that are still there are asked for once more, and have their names still.
+                        self.interfaces.clear();
+                    }
                     self.interfaces.insert(interface, id);
                     id
                 }
@@ -425,14 +430,10 @@ impl Monitor {
     }
 
     fn watch_policy(&mut self, policy: &Policy) -> io::Result<()> {
-        let every = |ports: &Ports| ports.0.clone().into_iter().flat_map(|(first, last)| first..=last);
         let named = [(&policy.epmd_ports, Expected::Epmd), (&policy.distribution_ports, Expected::Distribution)];
-        for (ports, what) in named {
-            for port in every(ports) {
-                self.source.watch(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port), what)?;
-            }
-        }
-        Ok(())
+        let ranges =
+            named.into_iter().flat_map(|(ports, what)| ports.0.iter().map(move |&(first, last)| (first..=last, what)));
+        self.source.watch_ports(&ranges.collect::<Vec<_>>())
     }
 
     fn set_policy(&mut self, policy: &Policy) {
