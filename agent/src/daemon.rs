@@ -15,6 +15,7 @@
 pub mod clock;
 pub mod fan_out;
 pub mod feed;
+pub mod journal;
 pub mod monitor;
 pub mod neighbours;
 pub mod output;
@@ -115,6 +116,8 @@ async fn supervise(
     let (lookups, asked) = sync_channel(neighbours::LOOKUPS);
     let form = if io::stdout().is_terminal() { Form::Lines } else { Form::Ndjson };
     let output = if run.config.sinks.is_empty() { Some(Output::start(io::stdout())?) } else { None };
+    let journal = run.state.as_ref().map(|(keeper, _)| keeper.journal()).transpose();
+    let journal = journal.context("beginning the journal of findings")?;
     let back_end = source.kind();
     let clock = Clock::start();
     let recent = Arc::new(Recent::new(clock.now().as_nanos().cast_unsigned()));
@@ -126,7 +129,7 @@ async fn supervise(
     }
     let parts = Parts {
         source,
-        records: FanOut::start(takers, output).context("starting to hand records on")?,
+        records: FanOut::start(takers, output, journal).context("starting to hand records on")?,
         sinks: Arc::clone(&sinks),
         writer: Writer::new(form, run.host.clone()),
         clock,

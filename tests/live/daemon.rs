@@ -155,6 +155,12 @@ impl Watch {
         })
     }
 
+    /// Where it keeps what it knows.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
     fn config(&self) -> PathBuf {
         self.folder.join("distwatch.toml")
     }
@@ -385,6 +391,18 @@ impl Daemon {
         let files = fs::read_dir(self.watch.folder.join("state")).into_iter().flatten().flatten();
         let texts = files.filter_map(|file| fs::read(file.path()).ok());
         texts.map(|text| String::from_utf8_lossy(&text).into_owned()).collect()
+    }
+
+    /// Ends it at once; what it told can still be asked for. Says how to start it again with what it kept.
+    ///
+    /// # Panics
+    /// Where it cannot be killed.
+    pub fn kill_at_once(&mut self) -> Watch {
+        self.child.kill().expect("it is killed");
+        self.child.wait().expect("it has ended");
+        // The pipe is read to its end before the records are whole.
+        eventually("the last record is read", || (Arc::strong_count(&self.heard) == 1).then_some(()));
+        self.watch.clone()
     }
 
     /// Ends it at once, and says how to start it again with what it kept.

@@ -2,6 +2,7 @@
 //!
 //! `analyze` runs it in one loop with the packets' own time; the daemon runs the same object.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -139,6 +140,28 @@ impl Analysis {
         saved.links.extend(self.engine.recall().waiting(now).cloned());
         self.cluster.save(&mut saved);
         saved
+    }
+
+    /// From now on [`Analysis::saved_since`] says what is new of what [`Analysis::saved`] would say.
+    pub fn keep_a_journal(&mut self) {
+        self.judge.note_what_comes_out();
+    }
+
+    /// The findings that came out since this was asked last, with the links that they are about; nothing where none did.
+    pub fn saved_since(&mut self, now: Timestamp) -> Option<Saved> {
+        let came_out = self.judge.take_what_came_out();
+        if came_out.is_empty() {
+            return None;
+        }
+        let mut saved = Saved::default();
+        let mut flows = BTreeSet::new();
+        for (finding, flow) in came_out {
+            saved.findings.push(finding);
+            flows.extend(flow);
+        }
+        let open = flows.iter().filter_map(|flow| self.cluster.link(flow)).filter(|link| link.closed.is_none());
+        saved.links = open.map(|link| self.saved_link(link, now)).collect();
+        Some(saved)
     }
 
     /// A link as the next run is to know it.

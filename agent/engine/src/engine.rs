@@ -25,6 +25,10 @@ pub struct Engine {
     context: Context,
 }
 
+/// Names of interfaces that are kept. A host with a thousand containers has some thousands; looking for one among them is
+/// done once for each interface.
+pub const INTERFACES: usize = 16_384;
+
 /// What all connections share.
 pub struct Context {
     /// Limits in force.
@@ -139,8 +143,17 @@ impl Engine {
         context.arguments = policy.arguments;
     }
 
-    /// Tells the engine of an interface. Its name may be empty where the capture names none.
+    /// Tells the engine of an interface. Its name may be empty where the capture names none. Interfaces of one name are one; a host
+    /// that makes new ones all day has no more than [`INTERFACES`], and those beyond it have no name, which is counted.
     pub fn add_interface(&mut self, name: &str) -> InterfaceId {
+        let known = self.context.interfaces.iter().position(|known| known == name);
+        if let Some(id) = known.and_then(|place| u32::try_from(place).ok()) {
+            return InterfaceId(id);
+        }
+        if self.context.interfaces.len() >= INTERFACES {
+            self.context.counters.limit("interfaces");
+            return InterfaceId(u32::MAX);
+        }
         let id = InterfaceId(u32::try_from(self.context.interfaces.len()).unwrap_or(u32::MAX));
         self.context.interfaces.push(name.to_owned());
         id

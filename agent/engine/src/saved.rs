@@ -2,6 +2,7 @@
 //!
 //! Everything in here is bounded by the limits of the tables that it comes from.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,23 @@ pub struct Saved {
     pub epmd: Vec<SocketAddr>,
     /// Where distribution was learned to listen.
     pub distribution: Vec<SocketAddr>,
+}
+
+impl Saved {
+    /// Takes in what later words say of findings and links: the last one on each holds.
+    pub fn overlay(&mut self, later: Vec<Self>) {
+        let (mut findings, mut links) = (BTreeMap::new(), BTreeMap::new());
+        let own = (std::mem::take(&mut self.findings), std::mem::take(&mut self.links));
+        for (newer, newer_links) in std::iter::once(own).chain(later.into_iter().map(|one| (one.findings, one.links))) {
+            for finding in newer {
+                let (rule, key) = finding.id();
+                findings.insert((rule.to_owned(), key.to_owned()), finding);
+            }
+            links.extend(newer_links.into_iter().map(|link| ((link.initiator, link.acceptor), link)));
+        }
+        self.findings = findings.into_values().collect();
+        self.links = links.into_values().collect();
+    }
 }
 
 /// An open link.

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::feed::Batch;
+use super::journal::Journal;
 use super::output::{Output, Written};
 use crate::http::Recent;
 use crate::sink::{Outgoing, Sinks};
@@ -45,6 +46,7 @@ pub struct FanOut {
     done: Receiver<Option<Output>>,
     dropped: AtomicU64,
     output: Option<Arc<Written>>,
+    unkept: Arc<AtomicU64>,
 }
 
 impl FanOut {
@@ -52,12 +54,21 @@ impl FanOut {
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(takers: Vec<Arc<dyn Taker>>, output: Option<Output>) -> io::Result<Self> {
+    pub fn start(
+        takers: Vec<Arc<dyn Taker>>,
+        output: Option<Output>,
+        mut journal: Option<Journal>,
+    ) -> io::Result<Self> {
+        let unkept = journal.as_ref().map(Journal::failed).unwrap_or_default();
         let (batches, waiting) = sync_channel::<Batch>(BATCHES);
         let (finished, done) = sync_channel(1);
         let counts = output.as_ref().map(Output::counts);
         let thread = std::thread::Builder::new().name("records".into()).spawn(move || {
             for batch in waiting {
+                // A finding is on disk before it is told.
+                if let (Some(journal), Some(entry)) = (&mut journal, &batch.journal) {
+                    journal.write(entry);
+                }
                 for record in &batch.records {
                     takers.iter().for_each(|taker| taker.take(record));
                 }
@@ -68,15 +79,33 @@ impl FanOut {
             // Whoever waits for the end may be gone.
             let _ = finished.send(output);
         })?;
-        Ok(Self { batches: Some(batches), thread: Some(thread), done, dropped: AtomicU64::new(0), output: counts })
+        Ok(Self {
+            batches: Some(batches),
+            thread: Some(thread),
+            done,
+            dropped: AtomicU64::new(0),
+            output: counts,
+            unkept,
+        })
     }
 
-    /// Hands records over; when the queue is full they are dropped and counted.
-    pub fn offer(&self, batch: Batch) {
-        let Some(batches) = self.batches.as_ref().filter(|_| !batch.records.is_empty()) else { return };
-        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = batches.try_send(batch) {
-            self.dropped.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
+    /// Hands records over; when the queue is full they are dropped and counted. Returns whether they were taken.
+    pub fn offer(&self, batch: Batch) -> bool {
+        let worth = |_: &&SyncSender<Batch>| !batch.records.is_empty() || batch.journal.is_some();
+        let Some(batches) = self.batches.as_ref().filter(worth) else { return false };
+        match batches.try_send(batch) {
+            Ok(()) => true,
+            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => {
+                self.dropped.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
+                false
+            }
         }
+    }
+
+    /// Lines for the journal that could not be written.
+    #[must_use]
+    pub fn unkept(&self) -> u64 {
+        self.unkept.load(Ordering::Relaxed)
     }
 
     /// Records that were written to standard output.
@@ -139,10 +168,12 @@ mod tests {
         let (go, stop) = channel();
         let (taken, lines) = channel();
         let slow = Arc::new(Slow(Mutex::new(stop), Mutex::new(taken)));
-        let fan_out = FanOut::start(vec![slow], None).unwrap();
+        let fan_out = FanOut::start(vec![slow], None, None).unwrap();
         let mut writer = Writer::new(Form::Ndjson, "h".into());
         let offered = 2 * BATCHES as i64;
-        (0..offered).for_each(|number| fan_out.offer(batch(&mut writer, number)));
+        for number in 0..offered {
+            fan_out.offer(batch(&mut writer, number));
+        }
         let dropped = fan_out.dropped();
         assert!(dropped >= BATCHES as u64 - 1, "{dropped}");
         drop(go);

@@ -8,6 +8,7 @@ use distwatch_engine::model::{Alert, AlertStatus, Stats};
 use distwatch_engine::text::safe;
 use distwatch_engine::time::Timestamp;
 
+use super::journal::Entry;
 use super::picture::{self, Raised};
 use crate::record::{CommunityIds, Record};
 use crate::sink::Outgoing;
@@ -30,6 +31,8 @@ pub struct Batch {
     pub lines: Vec<String>,
     /// Whether standard output shows the lines, and not the records.
     pub for_a_person: bool,
+    /// What goes to the journal before the records go anywhere.
+    pub journal: Option<Entry>,
 }
 
 impl Batch {

@@ -11,16 +11,18 @@ use std::time::{Duration, Instant};
 
 use distwatch_engine::analysis::{Analysis, Listener};
 use distwatch_engine::cluster::SocketOwner;
+use distwatch_engine::engine::INTERFACES;
 use distwatch_engine::event::{Event, EventBody, Expected};
 use distwatch_engine::flow::Wanted;
 use distwatch_engine::model::{Alert, AlertStatus, End as LinkEnd, Weird};
 use distwatch_engine::packet::{InterfaceId, LinkType, Packet, PacketRef};
-use distwatch_engine::policy::{Policy, Ports};
+use distwatch_engine::policy::Policy;
 use distwatch_engine::time::Timestamp;
 
 use super::clock::Clock;
 use super::fan_out::FanOut;
-use super::feed::Writer;
+use super::feed::{Batch, Writer};
+use super::journal::Entry;
 use super::neighbours::{Blind, Unseen};
 use super::picture::Picture;
 use super::state::{Keeper, State};
@@ -167,6 +169,7 @@ impl Monitor {
         let keeper = match state {
             Some((mut keeper, kept)) => {
                 analysis.restore(kept.saved, now);
+                analysis.keep_a_journal();
                 keeper.start()?;
                 // Who takes records may have forgotten what still holds: a server that was new started meanwhile, say.
                 tell_again(&analysis, &mut writer, clock.now());
@@ -269,7 +272,7 @@ impl Monitor {
             let stats = self.analysis.stats();
             self.writer.stats(&stats, now);
         }
-        self.records.offer(self.writer.take());
+        self.hand_on_records(now);
         Ok(())
     }
 
@@ -296,6 +299,10 @@ impl Monitor {
                 None => {
                     let name = self.source.interface_name(interface);
                     let id = self.analysis.engine.add_interface(&name);
+                    if self.interfaces.len() >= INTERFACES {
+                        // Those that are still there are asked for once more, and have their names still.
+                        self.interfaces.clear();
+                    }
                     self.interfaces.insert(interface, id);
                     id
                 }
@@ -306,6 +313,13 @@ impl Monitor {
             self.analysis.handle_packet(&packet, &mut self.writer);
         }
         Ok(taken)
+    }
+
+    /// Lets records go out, with what is to be on disk before them.
+    fn hand_on_records(&mut self, now: Timestamp) {
+        let mut batch = self.writer.take();
+        batch.journal = self.analysis.saved_since(now).as_ref().map(Entry::line);
+        self.records.offer(batch);
     }
 
     /// Tells the back end what the engine made of connections and listeners.
@@ -361,7 +375,9 @@ impl Monitor {
             self.say(now, state);
         }
         if let Some(keeper) = &mut self.keeper {
-            keeper.keep(self.analysis.revision(), || State::of(self.analysis.saved(now)));
+            let Self { analysis, records, .. } = self;
+            let cut = |number| records.offer(Batch { journal: Some(Entry::Cut(number)), ..Batch::default() });
+            keeper.keep(analysis.revision(), cut, || analysis.saved(now));
         }
         // Peers decide how many there are, so they are told of together.
         if self.decisions_refused > self.refusals_logged {
@@ -427,14 +443,10 @@ impl Monitor {
     }
 
     fn watch_policy(&mut self, policy: &Policy) -> io::Result<()> {
-        let every = |ports: &Ports| ports.0.clone().into_iter().flat_map(|(first, last)| first..=last);
         let named = [(&policy.epmd_ports, Expected::Epmd), (&policy.distribution_ports, Expected::Distribution)];
-        for (ports, what) in named {
-            for port in every(ports) {
-                self.source.watch(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port), what)?;
-            }
-        }
-        Ok(())
+        let ranges =
+            named.into_iter().flat_map(|(ports, what)| ports.0.iter().map(move |&(first, last)| (first..=last, what)));
+        self.source.watch_ports(&ranges.collect::<Vec<_>>())
     }
 
     fn set_policy(&mut self, policy: &Policy) {
@@ -460,13 +472,13 @@ impl Monitor {
         self.analysis.finish(&mut self.writer);
         let stats = self.analysis.stats();
         self.writer.stats(&stats, now);
-        self.records.offer(self.writer.take());
+        self.hand_on_records(now);
         let dropped = self.records.dropped().saturating_sub(self.records_dropped);
         if dropped > 0 {
             tracing::warn!("{dropped} of the last records could not be written: the queue was full");
         }
         if let Some(keeper) = self.keeper.take() {
-            keeper.finish(&State::of(self.analysis.saved(now)));
+            keeper.finish(self.analysis.saved(now));
         }
     }
 
@@ -493,7 +505,11 @@ impl Monitor {
             reloads: self.reloads,
             sandbox: self.sandbox.clone(),
             capture: status::Capture::of(self.source.as_mut(), self.decisions_refused, self.not_looked_up),
-            output: status::Records { written: self.records.written(), dropped: self.records.dropped() },
+            output: status::Records {
+                written: self.records.written(),
+                dropped: self.records.dropped(),
+                unkept: self.records.unkept(),
+            },
             sinks: self.sinks.status(),
             http: self.http.as_ref().map(|counts| counts.snapshot()),
             cluster: status::Cluster::of(&self.analysis, alerts),

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use distwatch_engine::saved::Saved;
 use serde::{Deserialize, Serialize};
 
+use super::journal::{self, Journal};
+
 /// The version of the file. The one before had findings and listeners alone, and is read; any other is left as it is, under
 /// another name.
 const VERSION: u32 = 2;
@@ -32,6 +34,9 @@ const LARGEST: u64 = 256 << 20;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     version: u32,
+    /// The journal that goes on after it.
+    #[serde(default)]
+    journal: u64,
     /// What is kept.
     #[serde(flatten)]
     pub saved: Saved,
@@ -41,7 +46,7 @@ impl State {
     /// Of what an analysis has to save.
     #[must_use]
     pub const fn of(saved: Saved) -> Self {
-        Self { version: VERSION, saved }
+        Self { version: VERSION, journal: 0, saved }
     }
 }
 
@@ -62,6 +67,8 @@ pub struct Keeper {
     last: Option<(u64, Instant)>,
     /// Not before this is the next handed to it.
     due: Instant,
+    /// The journal that is written.
+    journal: u64,
 }
 
 #[derive(Debug)]
@@ -81,7 +88,7 @@ impl Keeper {
         std::fs::create_dir_all(folder)?;
         let path = folder.join(FILE);
         let state = match read(&path) {
-            Ok(state) => State::of(state.saved),
+            Ok(state) => state,
             Err(error) if error.kind() == io::ErrorKind::NotFound => State::of(Saved::default()),
             Err(error) => {
                 let aside = path.with_extension("unreadable");
@@ -90,9 +97,26 @@ impl Keeper {
                 State::of(Saved::default())
             }
         };
+        let State { journal, mut saved, .. } = state;
+        let (later, next) = journal::read(folder, journal)?;
+        saved.overlay(later);
+        let state = State { journal: next, ..State::of(saved) };
         // Found out now, and not when it is too late.
         write(&path, &state)?;
-        Ok((Self { path, writing: None, last: None, due: Instant::now() }, state))
+        journal::remove_before(folder, next);
+        Ok((Self { path, writing: None, last: None, due: Instant::now(), journal: next }, state))
+    }
+
+    /// The journal of what is told from now on.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn journal(&self) -> io::Result<Journal> {
+        Journal::begin(self.folder(), self.journal)
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
     }
 
     /// Starts to write.
@@ -106,8 +130,9 @@ impl Keeper {
         let thread = std::thread::Builder::new().name("state".into()).spawn(move || {
             for state in states {
                 let begun = Instant::now();
-                if let Err(error) = write(&path, &state) {
-                    tracing::error!(%error, "the state cannot be written to {}", path.display());
+                match write(&path, &state) {
+                    Ok(()) => journal::remove_before(path.parent().unwrap_or(&path), state.journal),
+                    Err(error) => tracing::error!(%error, "the state cannot be written to {}", path.display()),
                 }
                 *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun.elapsed());
             }
@@ -118,7 +143,10 @@ impl Keeper {
 
     /// Lets it be written, unless nothing changed (which `revision` tells) or its time has not come: the larger it is and the
     /// slower the disk, the later.
-    pub fn keep(&mut self, revision: u64, state: impl FnOnce() -> State) {
+    ///
+    /// `cut` lets the journal go on in another file after all that was told so far; where that cannot be said now, the state is
+    /// written another time.
+    pub fn keep(&mut self, revision: u64, cut: impl FnOnce(u64) -> bool, saved: impl FnOnce() -> Saved) {
         let now = Instant::now();
         let Some(writing) = self.writing.as_ref().filter(|_| now >= self.due) else { return };
         if self.last.is_some_and(|(last, when)| last == revision && now < when + REFRESH) {
@@ -126,7 +154,11 @@ impl Keeper {
         }
         let mut took = writing.took.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(writing_took) = *took else { return };
-        let state = state();
+        if !cut(self.journal + 1) {
+            return;
+        }
+        self.journal += 1;
+        let state = State { journal: self.journal, ..State::of(saved()) };
         // The thread ends with the keeper and not before.
         if writing.waiting.send(state).is_ok() {
             *took = None;
@@ -136,12 +168,14 @@ impl Keeper {
     }
 
     /// Writes the last of it and ends.
-    pub fn finish(mut self, state: &State) {
+    pub fn finish(mut self, saved: Saved) {
+        // What is still on its way to the journal is in it.
+        let state = State { journal: self.journal + 1, ..State::of(saved) };
         if let Some(Writing { waiting, thread, .. }) = self.writing.take() {
             drop(waiting);
             let _ = thread.join();
         }
-        if let Err(error) = write(&self.path, state) {
+        if let Err(error) = write(&self.path, &state) {
             tracing::error!(%error, "the state cannot be written to {}", self.path.display());
         }
     }
@@ -166,7 +200,9 @@ fn write(path: &Path, state: &State) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(&unfinished)?);
     serde_json::to_writer(&mut file, &state)?;
     file.into_inner()?.sync_all()?;
-    std::fs::rename(&unfinished, path)
+    std::fs::rename(&unfinished, path)?;
+    // The new name too is on disk, before the journals are removed that it makes needless.
+    File::open(path.parent().unwrap_or(path))?.sync_all()
 }
 
 #[cfg(test)]
@@ -175,22 +211,23 @@ mod tests {
 
     use super::*;
 
-    fn state(port: u16) -> State {
+    fn saved(port: u16) -> Saved {
         let at = SocketAddr::from(([10, 0, 0, 1], port));
-        State::of(Saved { distribution: vec![at], ..Saved::default() })
+        Saved { distribution: vec![at], ..Saved::default() }
     }
 
     #[test]
     fn what_was_kept_is_there_at_the_next_start() {
         let folder = tempfile::tempdir().unwrap();
         let (mut keeper, before) = Keeper::open(folder.path()).unwrap();
-        assert_eq!(before, State::of(Saved::default()));
+        assert_eq!(before.saved, Saved::default());
         keeper.start().unwrap();
-        keeper.keep(1, || state(1));
-        keeper.keep(1, || unreachable!("nothing changed"));
-        keeper.finish(&state(2));
+        keeper.keep(1, |_| false, || unreachable!("the journal cannot be cut"));
+        keeper.keep(1, |number| number == 1, || saved(1));
+        keeper.keep(1, |_| unreachable!("nothing changed"), || saved(1));
+        keeper.finish(saved(2));
         let (_, after) = Keeper::open(folder.path()).unwrap();
-        assert_eq!(after, state(2));
+        assert_eq!(after.saved, saved(2));
     }
 
     #[test]
@@ -199,8 +236,35 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             std::fs::write(folder.path().join(FILE), content).unwrap();
             let (_, state) = Keeper::open(folder.path()).unwrap();
-            assert_eq!(state, State::of(Saved::default()));
+            assert_eq!(state.saved, Saved::default());
             assert_eq!(std::fs::read_to_string(folder.path().join("state.unreadable")).unwrap(), content);
+        }
+    }
+
+    #[test]
+    fn what_was_told_after_the_last_state_is_kept_too_and_what_came_before_it_is_not_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut keeper, _) = Keeper::open(folder.path()).unwrap();
+        let mut journal = keeper.journal().unwrap();
+        let link = |port| {
+            let end = |port| SocketAddr::from(([10, 0, 0, 1], port));
+            distwatch_engine::saved::SavedLink::at_ends(end(port), end(9100), distwatch_engine::time::Timestamp::EPOCH)
+        };
+        let with = |ports: &[u16]| Saved { links: ports.iter().map(|&port| link(port)).collect(), ..Saved::default() };
+        journal.write(&journal::Entry::line(&with(&[1, 2])));
+        keeper.start().unwrap();
+        let mut cut = None;
+        keeper.keep(1, |number| cut.replace(number).is_none(), || with(&[2]));
+        journal.write(&journal::Entry::Cut(cut.unwrap()));
+        journal.write(&journal::Entry::line(&with(&[3])));
+        // As after kill -9: nothing is finished, but what was written is there.
+        drop(keeper.writing.take().map(|Writing { waiting, thread, .. }| {
+            drop(waiting);
+            thread.join()
+        }));
+        for _ in 0..2 {
+            let (_, after) = Keeper::open(folder.path()).unwrap();
+            assert_eq!(after.saved, with(&[2, 3]));
         }
     }
 

@@ -141,6 +141,8 @@ pub struct Records {
     pub written: u64,
     /// Dropped: the reader or the disk was too slow, or the reader is gone.
     pub dropped: u64,
+    /// Looks at the capture of which the findings could not be put on disk before they were told.
+    pub unkept: u64,
 }
 
 /// What was seen.

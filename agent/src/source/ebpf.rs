@@ -177,14 +177,6 @@ impl EbpfSource {
         self.tells_namespaces
     }
 
-    /// Replaces the ports that are watched on all addresses; what was learned by [`LiveSource::watch`] stays.
-    ///
-    /// # Errors
-    /// The kernel refuses.
-    pub fn watch_ports(&mut self, ports: &[(RangeInclusive<u16>, Expected)]) -> io::Result<()> {
-        self.listeners.configure(ports)
-    }
-
     /// What was not kept, besides packets: connections that found the table full, events and counts that were lost.
     pub fn losses(&mut self) -> Losses {
         let columns = self.columns();
@@ -320,6 +312,10 @@ impl LiveSource for EbpfSource {
 
     fn interface_name(&mut self, interface: u32) -> String {
         self.interfaces.name(interface)
+    }
+
+    fn watch_ports(&mut self, ports: &[(RangeInclusive<u16>, Expected)]) -> io::Result<()> {
+        self.listeners.configure(ports)
     }
 
     fn watch(&mut self, at: SocketAddr, what: Expected) -> io::Result<()> {

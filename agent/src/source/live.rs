@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use distwatch_engine::event::Expected;
@@ -145,6 +146,13 @@ pub trait LiveSource: Send {
 
     /// The name of an interface in its own network namespace; empty where it is not known.
     fn interface_name(&mut self, interface: u32) -> String;
+
+    /// The ports that the configuration names, on every address, in place of those that it named before; what was learned by
+    /// [`LiveSource::watch`] stays.
+    ///
+    /// # Errors
+    /// The kernel's table is full, or it refuses.
+    fn watch_ports(&mut self, ports: &[(RangeInclusive<u16>, Expected)]) -> io::Result<()>;
 
     /// Something listens there: connections to it are to be handed over from their first packet. An unspecified address means
     /// every address.

@@ -21,6 +21,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use distwatch_engine::dist::{looks_like_send_name, looks_like_status};
@@ -369,6 +370,11 @@ impl LiveSource for PcapLive {
             self.remember(interface, name);
         }
         name.unwrap_or_default()
+    }
+
+    fn watch_ports(&mut self, ports: &[(RangeInclusive<u16>, Expected)]) -> io::Result<()> {
+        self.stale |= self.watched.configure(ports.iter().flat_map(|(range, _)| range.clone()).collect());
+        Ok(())
     }
 
     fn watch(&mut self, at: SocketAddr, _: Expected) -> io::Result<()> {

@@ -1,5 +1,7 @@
 //! A daemon that is killed comes back with what it knew, and leaves nothing behind in the kernel.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -52,6 +54,101 @@ fn killed_and_started_again_it_tells_nothing_as_new_twice() {
         eventually("nothing is left in the kernel", || (in_the_kernel(&b) == before).then_some(()));
         web.leave("db@10.77.0.2");
     }
+}
+
+/// How often the daemon of each back end is killed. `DISTWATCH_KILLS` asks for another number.
+const KILLS: usize = 12;
+
+/// What was told as new and has not ended: by its fingerprint, and by rule and node pair.
+#[derive(Default)]
+struct Known(BTreeSet<String>, BTreeSet<(String, String)>);
+
+impl Known {
+    /// Takes in what a daemon told. Returns what was new although it was known.
+    fn take(&mut self, daemon: &Daemon) -> Vec<String> {
+        let mut twice = Vec::new();
+        for record in daemon.of_kind("alert") {
+            let alert = &record["alert"];
+            let fingerprint = text(alert, "fingerprint").to_owned();
+            let pair = (text(alert, "rule_id").to_owned(), text(alert, "subject").to_owned());
+            if text(alert, "status") == "resolved" {
+                self.0.remove(&fingerprint);
+                self.1.remove(&pair);
+                continue;
+            }
+            let named = pair.1.contains('@');
+            if text(alert, "status") == "new" && (self.0.contains(&fingerprint) || self.1.contains(&pair)) {
+                twice.push(format!("{} {}", pair.0, pair.1));
+            }
+            self.0.insert(fingerprint);
+            if named {
+                self.1.insert(pair);
+            }
+        }
+        twice
+    }
+}
+
+/// Kills the daemon again and again while two nodes work on one connection, each time at another moment of its life. Returns
+/// what was new twice; before each start, `meanwhile` may do something to the folder of the state.
+fn kill_again_and_again(kills: usize, meanwhile: impl Fn(&Path)) -> Vec<String> {
+    let mut lab = Lab::new();
+    let (a, b) = (lab.host("a", 1), lab.host("b", 2));
+    let mut db = Node::start(&b, "db", "maplesyrup", &NodeOptions::default());
+    let mut web = Node::start(&a, "web", "maplesyrup", &NodeOptions::default());
+    db.ask("load:serve()");
+    let mut twice = Vec::new();
+    for back_end in BackEnd::ALL {
+        let mut known = Known::default();
+        let mut daemon = Watch::new(&b, back_end).policy(ISOLATED).start();
+        web.join(&db.name);
+        web.ask("rpc:call('db@10.77.0.2', os, cmd, [\"id\"])");
+        web.ask("load:call('db@10.77.0.2', 2)");
+        // The first thing that it tells may be the last thing that it does.
+        let mut moment = 0x2545_F491_4F6C_DD1D_u64;
+        for _ in 0..kills {
+            moment ^= moment << 13;
+            moment ^= moment >> 7;
+            moment ^= moment << 17;
+            daemon.hears("a finding", |record| text(record, "event_type") == "alert");
+            // Real time is the very thing that is tried here.
+            std::thread::sleep(Duration::from_millis(moment % 1500));
+            let watch = daemon.kill_at_once();
+            twice.extend(known.take(&daemon));
+            meanwhile(&watch.state());
+            daemon = watch.launch();
+            daemon.captures();
+        }
+        daemon.hears("a finding", |record| text(record, "event_type") == "alert");
+        daemon.hears("the link", |record| record["link"]["resumed"] == true || record["link"]["mid_stream"] == true);
+        // On a connection that is read from its beginning the nodes are named, whatever is known of them.
+        web.ask("load:stop(0)");
+        web.leave("db@10.77.0.2");
+        web.join("db@10.77.0.2");
+        web.ask("rpc:call('db@10.77.0.2', os, cmd, [\"id\"])");
+        daemon.hears("the command again", |record| text(&record["activity"], "mfa") == "os:cmd/1");
+        daemon.alert_about("remote-command", "web@10.77.0.1 -> db@10.77.0.2");
+        twice.extend(known.take(&daemon));
+        assert!(known.0.len() > 1, "{}: {:?}", back_end.name(), known.1);
+        drop(daemon);
+        web.leave("db@10.77.0.2");
+    }
+    twice
+}
+
+#[test]
+fn killed_at_any_moment_under_load_it_tells_nothing_as_new_that_it_told_before() {
+    live!("kill -9 at any moment");
+    let kills = std::env::var("DISTWATCH_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(KILLS);
+    let twice = kill_again_and_again(kills, |_| ());
+    assert!(twice.is_empty(), "new twice: {twice:?}");
+}
+
+#[test]
+fn without_its_state_it_would_tell_everything_as_new_again() {
+    live!("kill -9 without a state");
+    let twice = kill_again_and_again(1, |state| std::fs::remove_dir_all(state).expect("the state is there"));
+    assert!(twice.iter().any(|one| one.starts_with("remote-command")), "the test above would not notice: {twice:?}");
 }
 
 /// Fingerprints of the findings that this daemon told as new.

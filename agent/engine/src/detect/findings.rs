@@ -207,6 +207,8 @@ pub struct FindingStore {
     by_ends: HashMap<(SocketAddr, SocketAddr), Vec<(u64, bool)>>,
     due: BTreeSet<(Timestamp, u64)>,
     changes: VecDeque<u64>,
+    /// What came out since it was asked for last, where somebody asks.
+    came_out: Option<BTreeSet<u64>>,
     limits_reached: BTreeMap<&'static str, u64>,
 }
 
@@ -228,6 +230,7 @@ impl FindingStore {
             by_ends: HashMap::new(),
             due: BTreeSet::new(),
             changes: VecDeque::new(),
+            came_out: None,
             limits_reached: BTreeMap::new(),
         }
     }
@@ -249,6 +252,9 @@ impl FindingStore {
                 (false, true) => AlertStatus::Update,
             };
             finding.announced = !finding.resolved;
+            if let Some(came_out) = &mut self.came_out {
+                came_out.insert(id);
+            }
             return Some(finding.alert(status));
         }
         None

@@ -150,6 +150,15 @@ impl Judge {
         }
     }
 
+    /// From now on it is noted what comes out.
+    pub(crate) fn note_what_comes_out(&mut self) {
+        self.store.note_what_comes_out();
+    }
+
+    pub(crate) fn take_what_came_out(&mut self) -> Vec<(SavedFinding, Option<String>)> {
+        self.store.take_what_came_out()
+    }
+
     /// All findings.
     #[must_use]
     pub const fn findings(&self) -> &FindingStore {

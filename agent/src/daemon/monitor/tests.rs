@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -23,6 +24,7 @@ struct Played {
 
 #[derive(Default)]
 struct Told {
+    ports: Vec<(RangeInclusive<u16>, Expected)>,
     watched: Vec<(SocketAddr, Expected)>,
     decided: Vec<(FlowEnds, Verdict)>,
     counts: Vec<(FlowEnds, FlowCounts)>,
@@ -49,6 +51,11 @@ impl LiveSource for Played {
 
     fn interface_name(&mut self, interface: u32) -> String {
         format!("cluster{interface}")
+    }
+
+    fn watch_ports(&mut self, ports: &[(RangeInclusive<u16>, Expected)]) -> io::Result<()> {
+        self.told.lock().unwrap().ports = ports.to_vec();
+        Ok(())
     }
 
     fn watch(&mut self, at: SocketAddr, what: Expected) -> io::Result<()> {
@@ -114,7 +121,7 @@ impl Bench {
         let monitor = Monitor::new(Parts {
             source: Box::new(Played { packets, told: Arc::clone(&told) }),
             policy: Policy::default(),
-            records: FanOut::start(Vec::new(), Some(Output::start(written.clone()).unwrap())).unwrap(),
+            records: FanOut::start(Vec::new(), Some(Output::start(written.clone()).unwrap()), None).unwrap(),
             sinks: Arc::new(Sinks::start(&[], Path::new("/nonexistent"), "host", runtime.handle()).unwrap()),
             writer: Writer::new(Form::Ndjson, "host".into()),
             // The capture's own time, as if it went on from there.
@@ -148,8 +155,8 @@ fn a_capture_that_is_played_live_gives_the_links_and_findings_of_the_file_with_t
     let mut bench = Bench::playing("apps-otp25.pcap");
     bench.monitor.take_packets(Duration::ZERO).unwrap();
     bench.monitor.hand_on_decisions();
+    assert_eq!(bench.told.lock().unwrap().ports, [(4369..=4369, Expected::Epmd)]);
     let watched = bench.told.lock().unwrap().watched.clone();
-    assert!(watched.contains(&("0.0.0.0:4369".parse().unwrap(), Expected::Epmd)), "{watched:?}");
     assert!(watched.iter().any(|(at, what)| at.port() == 41493 && *what == Expected::Distribution), "{watched:?}");
     let records = bench.records();
     let handshake = of(&records, "link").into_iter().find(|link| link["change"] == "handshake").unwrap();
@@ -191,12 +198,13 @@ fn another_policy_holds_from_the_next_packet_on_and_nothing_is_forgotten() {
     let mut bench = Bench::playing("apps-otp25.pcap");
     bench.monitor.take_packets(Duration::ZERO).unwrap();
     let links = bench.monitor.analysis.cluster.links().len();
-    let policy = Policy { distribution_ports: Ports(vec![(9100, 9101)]), ..Policy::default() };
+    let policy =
+        Policy { distribution_ports: distwatch_engine::policy::Ports(vec![(9100, 9101)]), ..Policy::default() };
     bench.monitor.set_policy(&policy);
     assert_eq!(bench.monitor.analysis.cluster.links().len(), links);
     assert!(links > 0);
-    let watched = bench.told.lock().unwrap().watched.clone();
-    assert!(watched.contains(&("0.0.0.0:9101".parse().unwrap(), Expected::Distribution)));
+    let ports = bench.told.lock().unwrap().ports.clone();
+    assert_eq!(ports, [(4369..=4369, Expected::Epmd), (9100..=9101, Expected::Distribution)]);
 }
 
 #[test]

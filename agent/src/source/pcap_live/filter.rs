@@ -42,6 +42,9 @@ const PAYLOAD_6: &str = "(40 + ((ip6[52] & 0xf0) >> 2))";
 #[derive(Debug)]
 pub(super) struct Watched {
     everywhere: BTreeSet<u16>,
+    /// Those of them that the configuration names, and those that were learned.
+    configured: BTreeSet<u16>,
+    learned: BTreeSet<u16>,
     listeners: BTreeSet<SocketAddr>,
     /// Listeners that only the signature told of, the oldest first.
     recognised: VecDeque<SocketAddr>,
@@ -53,7 +56,31 @@ impl Watched {
     /// Nothing but the signature.
     pub(super) fn new() -> Self {
         let ports = vec![0; 65536].into_boxed_slice().try_into().expect("it is as long as it was made");
-        Self { everywhere: BTreeSet::new(), listeners: BTreeSet::new(), recognised: VecDeque::new(), ports }
+        Self {
+            everywhere: BTreeSet::new(),
+            configured: BTreeSet::new(),
+            learned: BTreeSet::new(),
+            listeners: BTreeSet::new(),
+            recognised: VecDeque::new(),
+            ports,
+        }
+    }
+
+    /// The configuration names these ports, and no others. Returns whether that changes the filter.
+    pub(super) fn configure(&mut self, ports: BTreeSet<u16>) -> bool {
+        let before = std::mem::replace(&mut self.configured, ports);
+        let added: Vec<u16> = self.configured.difference(&self.everywhere).copied().collect();
+        let unnamed = before.difference(&self.configured).copied();
+        let removed: Vec<u16> = unnamed.filter(|port| !self.learned.contains(port)).collect();
+        for &port in &added {
+            self.everywhere.insert(port);
+            self.count(port, true);
+        }
+        for &port in &removed {
+            self.everywhere.remove(&port);
+            self.count(port, false);
+        }
+        !added.is_empty() || !removed.is_empty()
     }
 
     /// Something listens there. Returns whether that changes the filter.
@@ -62,7 +89,10 @@ impl Watched {
             return Err(io::Error::other(format!("more than {MOST_LISTENERS} listeners are watched already")));
         }
         let added = match at.ip().is_unspecified() {
-            true => self.everywhere.insert(at.port()),
+            true => {
+                self.learned.insert(at.port());
+                self.everywhere.insert(at.port())
+            }
             false => self.listeners.insert(plain(at)),
         };
         if added {
@@ -74,7 +104,10 @@ impl Watched {
     /// Nothing listens there any more. Returns whether that changes the filter.
     pub(super) fn remove(&mut self, at: SocketAddr) -> bool {
         let removed = match at.ip().is_unspecified() {
-            true => self.everywhere.remove(&at.port()),
+            true => {
+                self.learned.remove(&at.port());
+                !self.configured.contains(&at.port()) && self.everywhere.remove(&at.port())
+            }
             false => self.listeners.remove(&plain(at)),
         };
         if removed {
@@ -242,6 +275,20 @@ mod tests {
     fn by_port(watched: &Watched) -> String {
         let Filter { expression, .. } = watched.filter();
         expression.split(" or (tcp[13]").next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_port_that_is_named_no_more_is_not_watched_unless_something_was_learned_to_listen_there() {
+        let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        let mut watched = Watched::new();
+        assert!(watched.configure(BTreeSet::from([4369, 9100, 9101])));
+        assert!(!watched.add(any(9100)).unwrap());
+        assert!(watched.configure(BTreeSet::from([4369, 9102])));
+        let ports: Vec<u16> = (4369..9200).filter(|&port| watched.has(any(port)) && watched.has_port(port)).collect();
+        assert_eq!(ports, [4369, 9100, 9102]);
+        assert!(!watched.configure(BTreeSet::from([4369, 9102])));
+        assert!(!watched.remove(any(4369)), "the configuration names it");
+        assert!(watched.remove(any(9100)) && !watched.has_port(9100));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is kept of findings over a restart, so that none is new twice.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -69,6 +69,18 @@ impl FindingStore {
     pub fn saved(&self, now: Timestamp) -> Vec<SavedFinding> {
         let is_kept = |finding: &&Finding| !finding.resolved || now.since(finding.came_out) <= ENDED_KEPT;
         self.findings.values().filter(|finding| !finding.superseded).filter(is_kept).map(SavedFinding::of).collect()
+    }
+
+    /// From now on it is noted what comes out.
+    pub(crate) fn note_what_comes_out(&mut self) {
+        self.came_out = Some(BTreeSet::new());
+    }
+
+    /// What came out since it was asked for last, and the connections that it is about.
+    pub(crate) fn take_what_came_out(&mut self) -> Vec<(SavedFinding, Option<String>)> {
+        let ids = self.came_out.as_mut().map(std::mem::take).unwrap_or_default();
+        let known = ids.into_iter().filter_map(|id| self.findings.get(&id)).filter(|finding| !finding.superseded);
+        known.map(|finding| (SavedFinding::of(finding), finding.flow.as_ref().map(|flow| flow.id.clone()))).collect()
     }
 
     /// What a connection has been reported for.

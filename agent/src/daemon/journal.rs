@@ -1,0 +1,170 @@
+//! What came out since the state was last written, so that nothing is told that is not on disk.
+//!
+//! Each batch of records that holds a finding brings a line for the journal, which the thread that hands records on appends and
+//! syncs before it hands them on. Beside `state.json` there are `journal.N`, one for each state: the state that is written
+//! next names the one that goes on after it, and then the older ones are removed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use distwatch_engine::saved::Saved;
+
+/// The most that one journal holds. The state is written every few seconds, so it stays at some kilobytes unless the disk does
+/// not take the state.
+const LARGEST: u64 = 64 << 20;
+
+/// What a batch of records has to do with the journal.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// What is to be on disk before its records go out.
+    Line(Vec<u8>),
+    /// The state was taken: what comes from now on goes to the journal of this number.
+    Cut(u64),
+}
+
+impl Entry {
+    /// The line for what came out.
+    #[must_use]
+    pub fn line(saved: &Saved) -> Self {
+        // Nothing in it is a map with keys that are no strings, so this cannot fail.
+        let mut line = serde_json::to_vec(saved).unwrap_or_default();
+        line.push(b'\n');
+        Self::Line(line)
+    }
+}
+
+/// The journals of a state folder, at the one that is written.
+#[derive(Debug)]
+pub struct Journal {
+    folder: PathBuf,
+    file: Option<(File, u64)>,
+    failed: Arc<AtomicU64>,
+}
+
+impl Journal {
+    /// Begins the journal of this number.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn begin(folder: &Path, number: u64) -> io::Result<Self> {
+        let mut journal = Self { folder: folder.to_owned(), file: None, failed: Arc::default() };
+        journal.open(number)?;
+        Ok(journal)
+    }
+
+    /// Entries that could not be written: what they hold may be told as new once more after a restart.
+    #[must_use]
+    pub fn failed(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.failed)
+    }
+
+    /// Writes an entry, to the disk itself. What cannot be written is counted and told of, and holds back nothing.
+    pub fn write(&mut self, entry: &Entry) {
+        let written = match entry {
+            Entry::Line(line) => self.append(line),
+            Entry::Cut(number) => self.open(*number),
+        };
+        if let Err(error) = written
+            && self.failed.fetch_add(1, Ordering::Relaxed).is_multiple_of(1024)
+        {
+            tracing::error!(%error, "the journal of findings cannot be written in {}", self.folder.display());
+        }
+    }
+
+    fn open(&mut self, number: u64) -> io::Result<()> {
+        self.file = None;
+        let file = OpenOptions::new().create(true).append(true).open(path(&self.folder, number))?;
+        let length = file.metadata()?.len();
+        self.file = Some((file, length));
+        Ok(())
+    }
+
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        let Some((file, length)) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
+        if *length + line.len() as u64 > LARGEST {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        file.write_all(line)?;
+        *length += line.len() as u64;
+        file.sync_data()
+    }
+}
+
+/// What is in the journals from this number on, in order, and the number after the last. What the end of the program cut off
+/// was not told either.
+pub fn read(folder: &Path, from: u64) -> io::Result<(Vec<Saved>, u64)> {
+    let mut saved = Vec::new();
+    let mut next = from;
+    for number in numbers(folder)?.into_iter().filter(|&number| number >= from) {
+        next = number + 1;
+        for line in BufReader::new(File::open(path(folder, number))?).split(b'\n') {
+            let Ok(entry) = serde_json::from_slice(&line?) else { break };
+            saved.push(entry);
+        }
+    }
+    Ok((saved, next))
+}
+
+/// Removes the journals before this number, which a state that is on disk has in it.
+pub fn remove_before(folder: &Path, number: u64) {
+    for old in numbers(folder).unwrap_or_default().into_iter().filter(|&old| old < number) {
+        // One that stays is not read, and is tried again.
+        let _ = std::fs::remove_file(path(folder, old));
+    }
+}
+
+fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
+    let entries = std::fs::read_dir(folder)?.filter_map(Result::ok);
+    let number = |name: &str| name.strip_prefix("journal.")?.parse().ok();
+    let mut numbers: Vec<u64> = entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("journal.{number}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use distwatch_engine::saved::SavedLink;
+    use distwatch_engine::time::Timestamp;
+
+    use super::*;
+
+    fn saved(port: u16) -> Saved {
+        let end = |port| SocketAddr::from(([10, 0, 0, 1], port));
+        let link = SavedLink::at_ends(end(port), end(9100), Timestamp::from_nanos(1));
+        Saved { links: vec![link], ..Saved::default() }
+    }
+
+    #[test]
+    fn what_was_written_is_read_in_order_and_what_was_cut_off_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::begin(folder.path(), 4).unwrap();
+        journal.write(&Entry::line(&saved(1)));
+        journal.write(&Entry::Cut(5));
+        journal.write(&Entry::line(&saved(2)));
+        journal.write(&Entry::Line(b"{\"findings\":[".to_vec()));
+        assert_eq!(read(folder.path(), 4).unwrap(), (vec![saved(1), saved(2)], 6));
+        assert_eq!(read(folder.path(), 5).unwrap(), (vec![saved(2)], 6));
+        remove_before(folder.path(), 5);
+        assert_eq!(read(folder.path(), 0).unwrap(), (vec![saved(2)], 6));
+        assert_eq!(journal.failed().load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_journal_that_cannot_be_written_is_counted_and_holds_back_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::begin(folder.path(), 0).unwrap();
+        journal.folder = folder.path().join("gone");
+        journal.write(&Entry::Cut(1));
+        journal.write(&Entry::line(&saved(1)));
+        assert_eq!(journal.failed().load(Ordering::Relaxed), 2);
+    }
+}
