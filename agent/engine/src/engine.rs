@@ -144,16 +144,28 @@ impl Engine {
 
     /// Takes one packet.
     pub fn handle_packet(&mut self, packet: &Packet<'_>) {
+        self.handle_lent_packet(packet, &[]);
+    }
+
+    /// Takes one packet whose bytes lie in this block. The block must stay as it is, and all packets must be from it, until
+    /// [`Engine::return_block`]: what is to be remembered of packets is only copied then, and most of it never.
+    #[inline]
+    pub fn handle_lent_packet(&mut self, packet: &Packet<'_>, block: &[u8]) {
         let at = At { time: packet.time, packet: packet.reference, interface: packet.interface };
         self.context.counters.packet(packet);
         match self.net.decode(packet) {
-            Decoded::Tcp(segment) => self.flows.handle_segment(&at, &segment, &mut self.context),
+            Decoded::Tcp(segment) => self.flows.handle_lent_segment(&at, &segment, block, &mut self.context),
             Decoded::NotUsed(reason) => {
                 self.context.counters.not_used(reason);
                 self.count_fragment_limits();
             }
             Decoded::Pending => self.count_fragment_limits(),
         }
+    }
+
+    /// The block that packets were from goes.
+    pub fn return_block(&mut self, block: &[u8]) {
+        self.flows.return_block(block);
     }
 
     fn count_fragment_limits(&mut self) {
@@ -176,6 +188,13 @@ impl Engine {
     /// The input has ended.
     pub fn finish(&mut self) {
         self.flows.finish(self.now(), &mut self.context);
+    }
+
+    /// Whether there is an event, as after one packet in thousands.
+    #[must_use]
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.context.events.is_empty()
     }
 
     /// The next event, if there is one.
