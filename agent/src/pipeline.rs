@@ -91,7 +91,7 @@ impl Interfaces {
         if self.0.len() <= place {
             self.0.resize(place + 1, None);
         }
-        let id = analysis.engine.add_interface(raw.interface_name);
+        let id = analysis.engine.add_interface(raw.interface_name());
         if let Some(slot) = self.0.get_mut(place) {
             *slot = Some(id);
         }

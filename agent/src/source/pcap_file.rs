@@ -101,15 +101,21 @@ pub struct RawPacket<'a> {
     pub link_type: LinkType,
     /// Its interface, as an index into [`CaptureFile::interfaces`].
     pub interface: u32,
-    /// The interface's name; empty where the file has none.
-    pub interface_name: &'a str,
     /// The captured bytes.
     pub data: &'a [u8],
     /// The length on the wire.
     pub original_len: u32,
+    interfaces: &'a [Interface],
 }
 
 impl<'a> RawPacket<'a> {
+    /// The interface's name; empty where the file has none.
+    #[must_use]
+    pub fn interface_name(&self) -> &'a str {
+        let interface = self.interfaces.get(self.interface as usize);
+        interface.and_then(|interface| interface.name.as_deref()).unwrap_or_default()
+    }
+
     /// As the engine takes it: from the capture at this place in the list, on the interface that the engine knows
     /// by this id.
     #[must_use]
@@ -250,9 +256,9 @@ impl CaptureFile {
             time: record.time,
             link_type: record.link_type,
             interface: record.interface,
-            interface_name: self.interface_name(record.interface),
             data: record.data.of(&self.batch.block),
             original_len: record.original_len,
+            interfaces: &self.interfaces,
         }
     }
 
@@ -277,11 +283,6 @@ impl CaptureFile {
                 return;
             }
         }
-    }
-
-    #[inline]
-    fn interface_name(&self, index: u32) -> &str {
-        self.interfaces.get(index as usize).and_then(|interface| interface.name.as_deref()).unwrap_or_default()
     }
 
     /// The time of [`current`](Self::current).

@@ -53,14 +53,17 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    #[inline]
-    fn count(&mut self, record: &Record) {
-        let captured = record.data.len();
-        self.packets += 1;
-        self.bytes = self.bytes.saturating_add(captured as u64);
-        self.truncated += u64::from(record.original_len as usize > captured);
-        self.first = Some(self.first.map_or(record.time, |first| first.min(record.time)));
-        self.last = Some(self.last.map_or(record.time, |last| last.max(record.time)));
+    fn add(&mut self, records: &[Record]) {
+        let Some(one) = records.first() else { return };
+        let (mut first, mut last) = (self.first.unwrap_or(one.time), self.last.unwrap_or(one.time));
+        for record in records {
+            let captured = record.data.len();
+            self.bytes = self.bytes.saturating_add(captured as u64);
+            self.truncated += u64::from(record.original_len as usize > captured);
+            (first, last) = (first.min(record.time), last.max(record.time));
+        }
+        self.packets += records.len() as u64;
+        (self.first, self.last) = (Some(first), Some(last));
     }
 }
 
@@ -131,12 +134,15 @@ impl Parser {
     /// Fills a batch with what lies whole in the block that is loaded.
     pub(super) fn parse(&mut self, batch: &mut Batch) {
         let Self { stream, format, interfaces, totals, .. } = self;
-        let described = interfaces.len();
+        let (described, before) = (interfaces.len(), totals.packets);
         batch.records.clear();
         let stopped = match format {
-            Format::Pcap(pcap) => gather(batch, totals, |number| pcap.advance(stream, interfaces, number)),
-            Format::PcapNg(pcapng) => gather(batch, totals, |number| pcapng.advance(stream, interfaces, number)),
+            Format::Pcap(pcap) => gather(&mut batch.records, before, |number| pcap.advance(stream, interfaces, number)),
+            Format::PcapNg(pcapng) => {
+                gather(&mut batch.records, before, |number| pcapng.advance(stream, interfaces, number))
+            }
         };
+        totals.add(&batch.records);
         batch.end = match stopped {
             Ok(Some(need)) => {
                 self.need = need;
@@ -170,20 +176,17 @@ impl Parser {
     }
 }
 
-/// Puts packets into a batch until something is not whole in the block (and says how many bytes that needs), or the file
-/// ends.
+/// Collects packets, before which there were so many, until something is not whole in the block (and says how many bytes
+/// that needs), or the file ends.
 #[inline]
 fn gather(
-    batch: &mut Batch,
-    totals: &mut Totals,
+    records: &mut Vec<Record>,
+    before: u64,
     mut advance: impl FnMut(u64) -> Result<Step, Damage>,
 ) -> Result<Option<usize>, Damage> {
     loop {
-        match advance(totals.packets + 1)? {
-            Step::Record(record) => {
-                totals.count(&record);
-                batch.records.push(record);
-            }
+        match advance(before + records.len() as u64 + 1)? {
+            Step::Record(record) => records.push(record),
             Step::Beyond(need) => return Ok(Some(need)),
             Step::End => return Ok(None),
         }
