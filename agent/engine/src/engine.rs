@@ -10,7 +10,7 @@ use crate::flow::{Decision, FlowTable, Ports};
 use crate::limits::Limits;
 use crate::listeners::Listeners;
 use crate::model::Stats;
-use crate::net::{Decoded, Net};
+use crate::net::{self, Decoded, Net};
 use crate::packet::{At, InterfaceId, Packet};
 use crate::policy::{Arguments, Policy};
 use crate::stats::Counters;
@@ -153,8 +153,17 @@ impl Engine {
     pub fn handle_lent_packet(&mut self, packet: &Packet<'_>, block: &[u8]) {
         let at = At { time: packet.time, packet: packet.reference, interface: packet.interface };
         self.context.counters.packet(packet);
+        // By reference: moving it out costs as much as reading it did.
+        match &net::plain(packet) {
+            Some(segment) => self.flows.handle_lent_segment(&at, segment, block, &mut self.context),
+            None => self.handle_other(packet, &at, block),
+        }
+    }
+
+    /// A packet of another shape than nearly all.
+    fn handle_other(&mut self, packet: &Packet<'_>, at: &At, block: &[u8]) {
         match self.net.decode(packet) {
-            Decoded::Tcp(segment) => self.flows.handle_lent_segment(&at, &segment, block, &mut self.context),
+            Decoded::Tcp(segment) => self.flows.handle_lent_segment(at, &segment, block, &mut self.context),
             Decoded::NotUsed(reason) => {
                 self.context.counters.not_used(reason);
                 self.count_fragment_limits();
