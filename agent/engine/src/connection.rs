@@ -306,6 +306,7 @@ impl Conversation<Context> for Connection {
         }
     }
 
+    #[inline]
     fn interest(&self) -> Interest {
         match &self.protocol {
             Protocol::Ignored => Interest::CountOnly,
@@ -314,6 +315,7 @@ impl Conversation<Context> for Connection {
         }
     }
 
+    #[inline]
     fn value(&self) -> Value {
         match &self.protocol {
             Protocol::Silent | Protocol::Undecided(_) | Protocol::Ignored => match &self.shared.link {

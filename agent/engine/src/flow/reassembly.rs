@@ -78,7 +78,7 @@ impl Moment {
     /// Whether so long has passed since `earlier` that a capture's reordering no longer explains anything.
     fn is_beyond_grace(self, earlier: Self) -> bool {
         self.segments.wrapping_sub(earlier.segments) >= REORDER_GRACE_SEGMENTS
-            || self.now.since(earlier.now) >= REORDER_GRACE
+            || self.now.is_past(earlier.now, REORDER_GRACE)
     }
 }
 
