@@ -103,6 +103,34 @@ impl<'a> Cursor<'a> {
         self.skip_any(depth)
     }
 
+    /// Goes past `count` terms, as [`skip`](Self::skip) does one after the other.
+    ///
+    /// # Errors
+    /// As [`Cursor::skip`], at the first term that has one.
+    #[inline]
+    pub fn skip_all(&mut self, count: u32, depth: usize) -> Result<(), Malformed> {
+        let mut rest = self.reader.rest();
+        for left in (0..count).rev() {
+            match usual(rest, self.atoms.len()).and_then(|len| rest.get(len..)) {
+                Some(behind) => rest = behind,
+                None => {
+                    self.reader.bytes("term", self.reader.len() - rest.len())?;
+                    self.skip_any(depth)?;
+                    return self.skip_all_slowly(left, depth);
+                }
+            }
+        }
+        self.reader.bytes("term", self.reader.len() - rest.len())?;
+        Ok(())
+    }
+
+    fn skip_all_slowly(&mut self, count: u32, depth: usize) -> Result<(), Malformed> {
+        for _ in 0..count {
+            self.skip(depth)?;
+        }
+        Ok(())
+    }
+
     fn skip_any(&mut self, depth: usize) -> Result<(), Malformed> {
         let len = walk::skip(&self.reader, self.atoms.len(), depth, !self.cut)?;
         self.reader.bytes("term", len)?;
