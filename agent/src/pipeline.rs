@@ -5,7 +5,7 @@ use distwatch_engine::event::{Event, EventBody};
 use distwatch_engine::packet::{InterfaceId, PacketRef};
 
 use crate::report::Report;
-use crate::source::pcap_file::{Progress, Timeline};
+use crate::source::pcap_file::{CaptureFile, Progress, RawPacket, Timeline};
 
 /// Packets between two looks at the progress; a look costs more than a packet.
 const PROGRESS_EVERY: u64 = 16_384;
@@ -15,34 +15,88 @@ pub fn run(
     timeline: &mut Timeline,
     analysis: &mut Analysis,
     listener: &mut impl Listener,
+    progress: impl FnMut(&Progress),
+) {
+    match timeline.only() {
+        Some(file) => run_one(file, analysis, listener, progress),
+        None => run_merged(timeline, analysis, listener, progress),
+    }
+    report_losses(timeline, analysis, listener);
+    analysis.finish(listener);
+}
+
+/// A single file: its packets lie together in blocks, which are lent to the analysis.
+fn run_one(
+    file: &mut CaptureFile,
+    analysis: &mut Analysis,
+    listener: &mut impl Listener,
     mut progress: impl FnMut(&Progress),
 ) {
-    let mut interfaces: Vec<Vec<Option<InterfaceId>>> = vec![Vec::new(); timeline.files().len()];
+    let mut interfaces = Interfaces::default();
+    let meter = file.meter();
+    while let Some(stretch) = file.next_stretch() {
+        for raw in stretch.packets() {
+            if listener.is_done() {
+                break;
+            }
+            let packet = raw.to_packet(0, interfaces.id(&raw, analysis));
+            analysis.handle_lent_packet(&packet, stretch.block(), listener);
+        }
+        analysis.return_block(stretch.block());
+        if listener.is_done() {
+            return;
+        }
+        progress(&meter.progress());
+    }
+}
+
+/// Several files, packet by packet in the order of their times.
+fn run_merged(
+    timeline: &mut Timeline,
+    analysis: &mut Analysis,
+    listener: &mut impl Listener,
+    mut progress: impl FnMut(&Progress),
+) {
+    let mut interfaces: Vec<Interfaces> = timeline.files().iter().map(|_| Interfaces::default()).collect();
     let mut packets = 0_u64;
     while !listener.is_done() {
         let Some((capture, raw)) = timeline.next() else { break };
-        let Some(ids) = interfaces.get_mut(capture as usize) else { break };
-        // A file names its interfaces one after the other, each before its first packet.
-        let id = match ids.get(raw.interface as usize) {
-            Some(Some(id)) => *id,
-            _ => {
-                if ids.len() <= raw.interface as usize {
-                    ids.resize(raw.interface as usize + 1, None);
-                }
-                let id = analysis.engine.add_interface(raw.interface_name);
-                ids[raw.interface as usize] = Some(id);
-                id
-            }
-        };
-        let packet = raw.to_packet(capture, id);
+        let Some(interfaces) = interfaces.get_mut(capture as usize) else { break };
+        let packet = raw.to_packet(capture, interfaces.id(&raw, analysis));
         analysis.handle_packet(&packet, listener);
         packets += 1;
         if packets.is_multiple_of(PROGRESS_EVERY) {
             progress(&timeline.progress());
         }
     }
-    report_losses(timeline, analysis, listener);
-    analysis.finish(listener);
+}
+
+/// What the engine calls the interfaces of one file, by their place in it.
+#[derive(Default)]
+struct Interfaces(Vec<Option<InterfaceId>>);
+
+impl Interfaces {
+    /// The interface of a packet, which the engine is told of with its first one.
+    #[inline]
+    fn id(&mut self, raw: &RawPacket<'_>, analysis: &mut Analysis) -> InterfaceId {
+        match self.0.get(raw.interface as usize) {
+            Some(Some(id)) => *id,
+            _ => self.add(raw, analysis),
+        }
+    }
+
+    #[cold]
+    fn add(&mut self, raw: &RawPacket<'_>, analysis: &mut Analysis) -> InterfaceId {
+        let place = raw.interface as usize;
+        if self.0.len() <= place {
+            self.0.resize(place + 1, None);
+        }
+        let id = analysis.engine.add_interface(raw.interface_name());
+        if let Some(slot) = self.0.get_mut(place) {
+            *slot = Some(id);
+        }
+        id
+    }
 }
 
 /// What the captures' own counters say was dropped before it could be written.

@@ -65,12 +65,26 @@ impl Analysis {
 
     /// Takes one packet. What is due at its time happens first or with it.
     pub fn handle_packet(&mut self, packet: &Packet<'_>, listener: &mut impl Listener) {
-        self.engine.handle_packet(packet);
-        self.drain(listener);
+        self.handle_lent_packet(packet, &[], listener);
+    }
+
+    /// The same for one whose bytes lie in a block that stays until [`Analysis::return_block`]; see
+    /// [`Engine::handle_lent_packet`].
+    #[inline]
+    pub fn handle_lent_packet(&mut self, packet: &Packet<'_>, block: &[u8], listener: &mut impl Listener) {
+        self.engine.handle_lent_packet(packet, block);
+        if self.engine.has_events() {
+            self.drain(listener);
+        }
         if self.judge_due.is_some_and(|due| due <= packet.time) {
             self.judge.handle_timeout(packet.time, &self.cluster);
             self.drain_alerts(listener);
         }
+    }
+
+    /// The block that packets were from goes.
+    pub fn return_block(&mut self, block: &[u8]) {
+        self.engine.return_block(block);
     }
 
     /// When [`Analysis::handle_timeout`] wants to be called.

@@ -316,6 +316,7 @@ impl Conversation<Context> for Connection {
         }
     }
 
+    #[inline]
     fn interest(&self) -> Interest {
         match &self.protocol {
             Protocol::Ignored => Interest::CountOnly,
@@ -324,6 +325,7 @@ impl Conversation<Context> for Connection {
         }
     }
 
+    #[inline]
     fn value(&self) -> Value {
         match &self.protocol {
             Protocol::Silent | Protocol::Undecided(_) | Protocol::Ignored => match &self.shared.link {

@@ -209,9 +209,9 @@ impl Session {
         out: &'c mut O,
     ) -> (Context<'c, O>, &'c mut Direction) {
         let [initiator, acceptor] = &mut self.directions;
-        let waited = self.replied.is_some_and(|replied| at.time.since(replied) >= SETUP_TIME);
+        let waited = || self.replied.is_some_and(|replied| at.time.since(replied) >= SETUP_TIME);
         let frames_may_follow = self.handshake.facts.outcome == HandshakeOutcome::Incomplete
-            && (!acceptor.decoder.whole || (acceptor.octets == 0 && waited));
+            && (!acceptor.decoder.whole || (acceptor.octets == 0 && waited()));
         let direction = match side {
             Side::Initiator => initiator,
             Side::Acceptor => acceptor,

@@ -10,7 +10,7 @@ use crate::flow::{Decision, FlowTable, Ports};
 use crate::limits::Limits;
 use crate::listeners::Listeners;
 use crate::model::Stats;
-use crate::net::{Decoded, Net};
+use crate::net::{self, Decoded, Net};
 use crate::packet::{At, InterfaceId, Packet};
 use crate::policy::{Arguments, Policy};
 use crate::recall::Recall;
@@ -178,16 +178,37 @@ impl Engine {
 
     /// Takes one packet.
     pub fn handle_packet(&mut self, packet: &Packet<'_>) {
+        self.handle_lent_packet(packet, &[]);
+    }
+
+    /// Takes one packet whose bytes lie in this block. The block must stay as it is, and all packets must be from it, until
+    /// [`Engine::return_block`]: what is to be remembered of packets is only copied then, and most of it never.
+    #[inline]
+    pub fn handle_lent_packet(&mut self, packet: &Packet<'_>, block: &[u8]) {
         let at = At { time: packet.time, packet: packet.reference, interface: packet.interface };
         self.context.counters.packet(packet);
+        // By reference: moving it out costs as much as reading it did.
+        match &net::plain(packet) {
+            Some(segment) => self.flows.handle_lent_segment(&at, segment, block, &mut self.context),
+            None => self.handle_other(packet, &at, block),
+        }
+    }
+
+    /// A packet of another shape than nearly all.
+    fn handle_other(&mut self, packet: &Packet<'_>, at: &At, block: &[u8]) {
         match self.net.decode(packet) {
-            Decoded::Tcp(segment) => self.flows.handle_segment(&at, &segment, &mut self.context),
+            Decoded::Tcp(segment) => self.flows.handle_lent_segment(at, &segment, block, &mut self.context),
             Decoded::NotUsed(reason) => {
                 self.context.counters.not_used(reason);
                 self.count_fragment_limits();
             }
             Decoded::Pending => self.count_fragment_limits(),
         }
+    }
+
+    /// The block that packets were from goes.
+    pub fn return_block(&mut self, block: &[u8]) {
+        self.flows.return_block(block);
     }
 
     fn count_fragment_limits(&mut self) {
@@ -210,6 +231,13 @@ impl Engine {
     /// The input has ended.
     pub fn finish(&mut self) {
         self.flows.finish(self.now(), &mut self.context);
+    }
+
+    /// Whether there is an event, as after one packet in thousands.
+    #[must_use]
+    #[inline]
+    pub fn has_events(&self) -> bool {
+        !self.context.events.is_empty()
     }
 
     /// The next event, if there is one.

@@ -15,6 +15,7 @@ mod connection;
 mod ends;
 mod history;
 mod id;
+mod lent;
 mod lists;
 mod orientation;
 mod reassembly;

@@ -83,7 +83,6 @@ impl Net {
     }
 
     /// Finds the TCP segment in a packet. A fragment that completes an IP packet gives that packet's segment.
-    #[inline]
     pub fn decode<'a>(&'a mut self, packet: &Packet<'a>) -> Decoded<'a> {
         match plain(packet) {
             Some(segment) => Decoded::Tcp(segment),
@@ -162,8 +161,8 @@ const PROTOCOL_TCP: u8 = 6;
 
 /// The short way for nearly every packet: Ethernet, IP without options or fragments, TCP. Whatever else it meets,
 /// damage included, it leaves to the general way; where it answers, both answer the same.
-#[inline]
-fn plain<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
+#[inline(always)]
+pub(crate) fn plain<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
     if packet.link_type != LinkType::ETHERNET {
         return None;
     }
@@ -195,7 +194,9 @@ fn plain<'a>(packet: &Packet<'a>) -> Option<Segment<'a>> {
 }
 
 /// Reads a TCP header (RFC 9293, section 3.1). Its options may be cut: snap lengths of 64 and 68 octets do that.
-#[inline]
+///
+/// Always inlined: handing a segment up through the results and options on its way costs more than reading it.
+#[inline(always)]
 fn segment(source: IpAddr, destination: IpAddr, bytes: Span<'_>) -> Result<Segment<'_>, NotUsed> {
     let header = bytes.captured.first_chunk::<TCP>().ok_or("cut-tcp-header")?;
     let header_len = usize::from(header[12] >> 4) * 4;

@@ -39,6 +39,14 @@ impl Timestamp {
         Duration::from_nanos(if nanos < 0 { 0 } else { nanos as u64 })
     }
 
+    /// Whether so much time has passed since `earlier`. Cheaper than asking how much, which is a division.
+    #[must_use]
+    #[inline]
+    pub const fn is_past(self, earlier: Self, duration: Duration) -> bool {
+        let passed = self.0.saturating_sub(earlier.0);
+        (if passed < 0 { 0 } else { passed }) as u128 >= duration.as_nanos()
+    }
+
     /// This point plus `duration`, saturating.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {

@@ -1,8 +1,8 @@
 //! Capture files (pcap and pcapng, plain or compressed), read as a stream in constant memory.
 //!
-//! A second thread reads and unpacks ahead (`stream`); records are parsed where the packets are used, and a packet
-//! is borrowed from the block that it was read in. Bytes are trusted as little as those from a network: whatever a
-//! file holds, all packets before the first damage are delivered, and the damage is named with its byte.
+//! A second thread reads, unpacks (`stream`) and parses (`parser`) ahead, and a packet is borrowed from the block that it was
+//! read in. Bytes are trusted as little as those from a network: whatever a file holds, all packets before the first
+//! damage are delivered, and the damage is named with its byte.
 
 use std::fmt;
 use std::io;
@@ -13,13 +13,14 @@ use distwatch_engine::packet::{InterfaceId, LinkType, Packet, PacketRef};
 use distwatch_engine::time::Timestamp;
 
 use clock::Clock;
-use pcap::Pcap;
-use pcapng::PcapNg;
-use stream::{Place, Stream};
+use parser::{Batch, Batches, End, Parser, Record};
+use stream::Stream;
 
+pub use stream::Meter;
 pub use timeline::Timeline;
 
 mod clock;
+mod parser;
 mod pcap;
 mod pcapng;
 mod stream;
@@ -100,15 +101,21 @@ pub struct RawPacket<'a> {
     pub link_type: LinkType,
     /// Its interface, as an index into [`CaptureFile::interfaces`].
     pub interface: u32,
-    /// The interface's name; empty where the file has none.
-    pub interface_name: &'a str,
     /// The captured bytes.
     pub data: &'a [u8],
     /// The length on the wire.
     pub original_len: u32,
+    interfaces: &'a [Interface],
 }
 
 impl<'a> RawPacket<'a> {
+    /// The interface's name; empty where the file has none.
+    #[must_use]
+    pub fn interface_name(&self) -> &'a str {
+        let interface = self.interfaces.get(self.interface as usize);
+        interface.and_then(|interface| interface.name.as_deref()).unwrap_or_default()
+    }
+
     /// As the engine takes it: from the capture at this place in the list, on the interface that the engine knows
     /// by this id.
     #[must_use]
@@ -133,44 +140,27 @@ pub struct Progress {
     pub total: Option<u64>,
 }
 
-/// What a parser found: everything of a [`RawPacket`] but its number, with the bytes still in the stream.
-#[derive(Clone, Copy, Debug)]
-struct Record {
-    time: Timestamp,
-    link_type: LinkType,
-    interface: u32,
-    data: Place,
-    original_len: u32,
-}
-
-/// What is wrong with a file, without the place.
-type Damage = String;
-
-#[derive(Debug)]
-enum Format {
-    Pcap(Pcap),
-    PcapNg(PcapNg),
-}
-
 /// An open capture file.
 pub struct CaptureFile {
     path: PathBuf,
-    stream: Stream,
-    format: Format,
+    format: String,
+    meter: Meter,
     interfaces: Vec<Interface>,
-    current: Option<Record>,
-    packets: u64,
-    bytes: u64,
-    truncated: u64,
-    first: Option<Timestamp>,
-    last: Option<Timestamp>,
+    batches: Batches,
+    batch: Batch,
+    /// How many of the batch's packets were delivered, the current one included.
+    delivered: usize,
+    /// How many packets came before the batch.
+    before: u64,
     damaged: Option<String>,
-    ended: bool,
 }
 
 impl fmt::Debug for CaptureFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CaptureFile").field("path", &self.path).field("packets", &self.packets).finish_non_exhaustive()
+        f.debug_struct("CaptureFile")
+            .field("path", &self.path)
+            .field("packets", &self.batch.totals.packets)
+            .finish_non_exhaustive()
     }
 }
 
@@ -203,33 +193,25 @@ impl CaptureFile {
         Self::begin(path, stream)
     }
 
-    fn begin(path: &Path, mut stream: Stream) -> Result<Self, OpenError> {
-        let format = match stream.peek(4).and_then(|bytes| bytes.first_chunk()) {
-            Some(&magic) if pcapng::is_magic(magic) => Some(Format::PcapNg(PcapNg::default())),
-            Some(&magic) => Pcap::from_magic(magic).map(Format::Pcap),
-            None => None,
-        };
-        let Some(format) = format else {
+    fn begin(path: &Path, stream: Stream) -> Result<Self, OpenError> {
+        let parser = Parser::new(stream).map_err(|stream| {
             let path = shown(path);
-            return Err(match (stream.fault(), stream.description_of_start()) {
+            match (stream.fault(), stream.description_of_start()) {
                 (Some(fault), _) => OpenError::Damaged { path, fault },
                 (None, Some(found)) => OpenError::NotACapture { path, found },
                 (None, None) => OpenError::Empty { path },
-            });
-        };
+            }
+        })?;
         Ok(Self {
             path: path.to_path_buf(),
-            stream,
-            format,
+            format: parser.format(),
+            meter: parser.stream().meter().clone(),
             interfaces: Vec::new(),
-            current: None,
-            packets: 0,
-            bytes: 0,
-            truncated: 0,
-            first: None,
-            last: None,
+            batches: Batches::First(Box::new(parser)),
+            batch: Batch::default(),
+            delivered: 0,
+            before: 0,
             damaged: None,
-            ended: false,
         })
     }
 
@@ -244,45 +226,68 @@ impl CaptureFile {
     /// Goes to the next packet, if there is one.
     #[inline]
     pub(crate) fn advance(&mut self) {
-        self.current = None;
-        if self.ended {
-            return;
-        }
-        let number = self.packets + 1;
-        let advanced = match &mut self.format {
-            Format::Pcap(pcap) => pcap.advance(&mut self.stream, &mut self.interfaces, number),
-            Format::PcapNg(pcapng) => pcapng.advance(&mut self.stream, &mut self.interfaces, number),
-        };
-        match advanced {
-            Ok(Some(record)) => self.count(record),
-            Ok(None) => self.end(None),
-            Err(damage) => self.end(Some(damage)),
+        self.delivered += 1;
+        if self.delivered > self.batch.records.len() {
+            self.go_on();
         }
     }
 
     /// The packet that [`advance`](Self::advance) went to.
     #[inline]
     pub(crate) fn current(&self) -> Option<RawPacket<'_>> {
-        let record = self.current?;
-        Some(RawPacket {
-            number: self.packets,
+        let place = self.delivered.checked_sub(1)?;
+        Some(self.packet(place, self.batch.records.get(place)?))
+    }
+
+    /// The next packets all at once, as many as are at hand, until the end or the first damage.
+    pub fn next_stretch(&mut self) -> Option<Stretch<'_>> {
+        self.advance();
+        let from = self.delivered.checked_sub(1)?;
+        self.delivered = self.batch.records.len();
+        let records = self.batch.records.get(from..).filter(|records| !records.is_empty())?;
+        Some(Stretch { file: self, from, records })
+    }
+
+    /// The packet at this place of the batch.
+    #[inline]
+    fn packet(&self, place: usize, record: &Record) -> RawPacket<'_> {
+        RawPacket {
+            number: self.before + place as u64 + 1,
             time: record.time,
             link_type: record.link_type,
             interface: record.interface,
-            interface_name: self.interface_name(record.interface),
-            data: self.stream.bytes(record.data),
+            data: record.data.of(&self.batch.block),
             original_len: record.original_len,
-        })
+            interfaces: &self.interfaces,
+        }
     }
 
-    #[inline]
-    fn interface_name(&self, index: u32) -> &str {
-        self.interfaces.get(index as usize).and_then(|interface| interface.name.as_deref()).unwrap_or_default()
+    /// Goes to the first packet of the next batch that has any.
+    #[cold]
+    fn go_on(&mut self) {
+        loop {
+            self.before += self.batch.records.len() as u64;
+            self.batch.records.clear();
+            self.delivered = 1;
+            if matches!(self.batches, Batches::Ended) {
+                (self.batch.block, self.batch.records) = (Vec::new(), Vec::new());
+                return;
+            }
+            self.batches.next(&mut self.batch);
+            self.interfaces.append(&mut self.batch.interfaces);
+            if let Some(End { damaged, dropped }) = self.batch.end.take() {
+                self.damaged = damaged;
+                self.interfaces.iter_mut().zip(dropped).for_each(|(interface, dropped)| interface.dropped = dropped);
+            }
+            if !self.batch.records.is_empty() {
+                return;
+            }
+        }
     }
 
     /// The time of [`current`](Self::current).
     pub(crate) fn current_time(&self) -> Option<Timestamp> {
-        self.current.map(|record| record.time)
+        self.current().map(|packet| packet.time)
     }
 
     /// The interfaces that were described so far; a pcapng file may add some at any time, a pcap file has one.
@@ -294,7 +299,13 @@ impl CaptureFile {
     /// How far the reading has come.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        self.stream.progress()
+        self.meter.progress()
+    }
+
+    /// The same, to be asked while packets are borrowed.
+    #[must_use]
+    pub fn meter(&self) -> Meter {
+        self.meter.clone()
     }
 
     /// Where the file is.
@@ -306,10 +317,6 @@ impl CaptureFile {
     /// What there is to report of the file so far.
     #[must_use]
     pub fn summary(&self) -> Capture {
-        let format = match &self.format {
-            Format::Pcap(pcap) => pcap.name(),
-            Format::PcapNg(_) => "pcapng",
-        };
         let mut link_types: Vec<String> = Vec::new();
         for interface in &self.interfaces {
             let name = interface.link_type.name();
@@ -317,46 +324,43 @@ impl CaptureFile {
                 link_types.push(name);
             }
         }
+        let totals = &self.batch.totals;
         let known_drops = self.interfaces.iter().filter_map(|interface| interface.dropped);
         Capture {
             path: self.path.display().to_string(),
-            format: format!("{format}{}", self.stream.compression().suffix()),
+            format: self.format.clone(),
             link_types,
             interfaces: self.interfaces.iter().filter_map(|interface| interface.name.clone()).collect(),
-            packets: self.packets,
-            bytes: self.bytes,
-            first: self.first,
-            last: self.last,
-            truncated_packets: self.truncated,
+            packets: totals.packets,
+            bytes: totals.bytes,
+            first: totals.first,
+            last: totals.last,
+            truncated_packets: totals.truncated,
             dropped: known_drops.reduce(u64::saturating_add),
             damaged: self.damaged.clone(),
         }
     }
+}
 
-    #[inline]
-    fn count(&mut self, record: Record) {
-        let captured = record.data.len();
-        self.packets += 1;
-        self.bytes = self.bytes.saturating_add(captured as u64);
-        self.truncated += u64::from(record.original_len as usize > captured);
-        self.first = Some(self.first.map_or(record.time, |first| first.min(record.time)));
-        self.last = Some(self.last.map_or(record.time, |last| last.max(record.time)));
-        self.current = Some(record);
+/// Packets that follow each other and lie in one block.
+pub struct Stretch<'a> {
+    file: &'a CaptureFile,
+    from: usize,
+    records: &'a [Record],
+}
+
+impl<'a> Stretch<'a> {
+    /// What the packets' bytes are parts of.
+    #[must_use]
+    pub fn block(&self) -> &'a [u8] {
+        &self.file.batch.block
     }
 
-    /// The end, by damage or because nothing follows. Damage below the format (of the compression, of the disk)
-    /// shows as an early end, so it is the better explanation.
-    #[cold]
-    fn end(&mut self, damage: Option<Damage>) {
-        self.ended = true;
-        self.damaged = match (damage, self.stream.fault()) {
-            (Some(damage), Some(fault)) => Some(format!("{damage}; {fault}")),
-            (None, Some(fault)) => {
-                Some(format!("cut after packet {} at byte {}: {fault}", self.packets, self.stream.position()))
-            }
-            (damage, None) => damage,
-        };
-        self.stream.close();
+    /// The packets, in the file's order.
+    #[inline]
+    pub fn packets(&self) -> impl Iterator<Item = RawPacket<'a>> {
+        let file = self.file;
+        self.records.iter().zip(self.from..).map(move |(record, place)| file.packet(place, record))
     }
 }
 
@@ -397,14 +401,6 @@ impl Order {
             Self::Big => u64::from_be_bytes(bytes),
         }
     }
-}
-
-/// The sentence for a file that ends inside packet `number`.
-#[cold]
-fn cut(stream: &Stream, number: u64, says: impl fmt::Display) -> Damage {
-    let (at, left) = (stream.position(), stream.left());
-    let are = if left == 1 { "is" } else { "are" };
-    format!("cut in packet {number} at byte {at}: {says}, {left} {are} there")
 }
 
 #[cfg(test)]

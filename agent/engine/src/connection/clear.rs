@@ -334,6 +334,10 @@ impl Output for Told<'_> {
 
 impl Told<'_> {
     /// Looks into compressed terms, which no release sends: the session has said so, and what they do is said here.
+    ///
+    /// Never inlined: a decompressor's 50 KiB of stack would be touched, page by page, for every message.
+    #[cold]
+    #[inline(never)]
     fn expand(&mut self, payload: Cursor<'_>) -> Option<Vec<u8>> {
         if self.reader.expanded >= EXPANDED {
             self.cx.counters.limit("compressed_terms");

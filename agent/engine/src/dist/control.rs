@@ -232,10 +232,7 @@ impl Control {
     #[inline]
     pub(super) fn skip(self, cursor: &mut Cursor<'_>, depth: usize) -> Result<(), Malformed> {
         cursor.reader.bytes("control message", self.elements_at)?;
-        for _ in 0..self.arity {
-            cursor.skip(depth)?;
-        }
-        Ok(())
+        cursor.skip_all(self.arity, depth)
     }
 
     /// What is wrong with a message that no release sends.

@@ -98,8 +98,11 @@ impl<'a> Header<'a> {
     {
         let mut unknown = Unknown::default();
         if !self.sets {
-            for (index, &low) in (0_u8..).zip(self.references) {
-                let slot = u16::from(nibble(self.flags, index) & 7) << 8 | u16::from(low);
+            let mut flags = 0;
+            for (index, &low) in self.references.iter().enumerate() {
+                flags =
+                    if index % 2 == 0 { self.flags.get(index / 2).copied().unwrap_or_default() } else { flags >> 4 };
+                let slot = u16::from(flags & 7) << 8 | u16::from(low);
                 let text = look_up(cache, slot, &mut unknown);
                 table.push(Atom { text, latin1: false, slot: Some(slot), inferred: false });
             }

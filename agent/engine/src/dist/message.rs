@@ -247,6 +247,7 @@ impl Decoder {
             cx.violation(&format!("reference to atom cache slot {slot}, which was never set"));
         }
 
+        let atoms = table.as_slice();
         let payload = after(start, control_len);
         let row = control.operation.row();
         let has_payload = row.map_or(!payload.is_empty(), |row| row.payload);
@@ -256,19 +257,19 @@ impl Decoder {
             pass_through: envelope.pass_through,
             version_read: cut,
             depth,
-            atoms: table.len(),
+            atoms: atoms.len(),
         };
         let mut version = payload;
         let in_version = !envelope.pass_through || version.u8("version byte") == Ok(131);
         let term = if envelope.pass_through && in_version { version } else { payload };
         let single = envelope.complete && envelope.fragment.is_none();
-        let at_payload = cursor(term, &table, single);
+        let at_payload = cursor(term, atoms, single);
         if known || row.is_none() {
             cx.out.message(&Message {
                 at: *cx.at,
                 side: cx.side,
                 operation: control.operation,
-                control: cursor(after(start, control.elements_at), &table, envelope.complete),
+                control: cursor(after(start, control.elements_at), atoms, envelope.complete),
                 arity: control.arity,
                 payload: (has_payload && in_version && !cut).then_some(at_payload),
                 frame_len: envelope.frame_len,

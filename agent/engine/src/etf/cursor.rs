@@ -103,6 +103,34 @@ impl<'a> Cursor<'a> {
         self.skip_any(depth)
     }
 
+    /// Goes past `count` terms, as [`skip`](Self::skip) does one after the other.
+    ///
+    /// # Errors
+    /// As [`Cursor::skip`], at the first term that has one.
+    #[inline]
+    pub fn skip_all(&mut self, count: u32, depth: usize) -> Result<(), Malformed> {
+        let mut rest = self.reader.rest();
+        for left in (0..count).rev() {
+            match usual(rest, self.atoms.len()).and_then(|len| rest.get(len..)) {
+                Some(behind) => rest = behind,
+                None => {
+                    self.reader.bytes("term", self.reader.len() - rest.len())?;
+                    self.skip_any(depth)?;
+                    return self.skip_all_slowly(left, depth);
+                }
+            }
+        }
+        self.reader.bytes("term", self.reader.len() - rest.len())?;
+        Ok(())
+    }
+
+    fn skip_all_slowly(&mut self, count: u32, depth: usize) -> Result<(), Malformed> {
+        for _ in 0..count {
+            self.skip(depth)?;
+        }
+        Ok(())
+    }
+
     fn skip_any(&mut self, depth: usize) -> Result<(), Malformed> {
         let len = walk::skip(&self.reader, self.atoms.len(), depth, !self.cut)?;
         self.reader.bytes("term", len)?;
@@ -477,13 +505,15 @@ fn small_enough(negative: bool, digits: &[u8]) -> Option<i64> {
 fn usual(bytes: &[u8], atoms: usize) -> Option<usize> {
     const CACHED: u8 = Tag::ATOM_CACHE_REF.0;
     let known = |index: u8| usize::from(index) < atoms;
-    let len = match *bytes {
-        [CACHED, index, ..] if known(index) => 2,
-        [97, _, ..] => 2,
-        [106, ..] => 1,
-        [119, len, ..] => 2 + usize::from(len),
-        [88, CACHED, index, ..] if known(index) => 15,
-        [90, 0, words @ 1..=5, CACHED, index, ..] if known(index) => 9 + 4 * usize::from(words),
+    // What is shorter stands at the end of a message, and is not usual.
+    let &[tag, a, b, c, d] = bytes.first_chunk()?;
+    let len = match tag {
+        CACHED if known(a) => 2,
+        97 => 2,
+        106 => 1,
+        119 => 2 + usize::from(a),
+        88 if a == CACHED && known(b) => 15,
+        90 if a == 0 && matches!(b, 1..=5) && c == CACHED && known(d) => 9 + 4 * usize::from(b),
         _ => return None,
     };
     (len <= bytes.len()).then_some(len)

@@ -173,12 +173,28 @@ impl Walker {
 
 /// The length of the term at which `reader` stands. With `whole`, counts are compared with what is left.
 pub(super) fn skip(reader: &Reader<'_>, atoms: usize, depth: usize, whole: bool) -> Result<usize, Malformed> {
-    let bytes = reader.rest();
-    let malformed = |what, at, fault| Malformed { what, offset: reader.offset().saturating_add(at), fault };
     let mut state = State::new();
     let mut at = 0;
     let mut near = [0; NEAR_LEVELS];
     let near = near.get_mut(..depth.min(NEAR_LEVELS)).unwrap_or_default();
+    // Nearly all terms are plain to their end, and then nothing has to be kept of where the machine is.
+    state.plain(reader.rest(), &mut at, near, atoms, whole);
+    if state.left == 0 { Ok(at) } else { skip_on(reader, state, at, near, atoms, depth, whole) }
+}
+
+/// The same from where the machine is after what was plain.
+#[cold]
+fn skip_on(
+    reader: &Reader<'_>,
+    mut state: State,
+    mut at: usize,
+    near: &mut [u32],
+    atoms: usize,
+    depth: usize,
+    whole: bool,
+) -> Result<usize, Malformed> {
+    let bytes = reader.rest();
+    let malformed = |what, at, fault| Malformed { what, offset: reader.offset().saturating_add(at), fault };
     let mut stop = state.run(bytes, &mut at, near, atoms, whole);
     if stop == Stop::Full && depth > NEAR_LEVELS {
         let mut far = near.to_vec();
@@ -331,7 +347,8 @@ impl State {
         }
     }
 
-    /// Reads tokens for as long as they are plain and all there, which is the normal case.
+    /// Reads tokens for as long as they are plain and all there, which is the normal case. There must be one to come.
+    #[inline(always)]
     fn plain(&mut self, bytes: &[u8], at: &mut usize, levels: &mut [u32], atoms: usize, whole: bool) {
         let mut rest = bytes.get(*at..).unwrap_or_default();
         let (mut left, mut open, mut terms) = (self.left, self.open, self.terms);

@@ -1,5 +1,6 @@
 //! One TCP connection: two directions, how it begins and how it ends.
 
+use super::lent::Lent;
 use super::reassembly::{Context, Direction, Keep, Moment, OUTSIDE_WINDOW, Upward};
 use super::{Conversation, FlowFacts, FlowStats, Gap, GapCause, Interest, Opening, Value};
 use crate::event::Tampering;
@@ -237,6 +238,11 @@ impl<C> Connection<C> {
 
     pub(super) const fn conversation(&self) -> &C {
         &self.conversation
+    }
+
+    /// Copies what it needs of the block that is lent.
+    pub(super) fn take_back(&mut self, lent: &Lent<'_>) {
+        self.directions.iter_mut().for_each(|direction| direction.take_back(lent));
     }
 
     pub(super) fn has_payload(&self) -> bool {
@@ -530,6 +536,7 @@ impl<C> Connection<C> {
             conversation: &mut self.conversation,
             stats: turn.stats,
             limits: turn.limits,
+            lent: turn.lent.again(),
             at: turn.at,
             cx: turn.cx,
             side,
@@ -545,6 +552,7 @@ pub(super) struct Turn<'a, X> {
     pub(super) now: Timestamp,
     pub(super) limits: &'a Limits,
     pub(super) stats: &'a mut FlowStats,
+    pub(super) lent: Lent<'a>,
     pub(super) cx: &'a mut X,
 }
 
@@ -554,6 +562,7 @@ struct Delivery<'a, C, X> {
     conversation: &'a mut C,
     stats: &'a mut FlowStats,
     limits: &'a Limits,
+    lent: Lent<'a>,
     at: &'a At,
     cx: &'a mut X,
     side: Side,
@@ -602,6 +611,16 @@ impl<C: Conversation<X>, X> Upward for Delivery<'_, C, X> {
         }
         // What is not yet known for anything is not worth 32 KiB; floods are made of that.
         if self.conversation.value() > Value::Unknown { Keep::History } else { Keep::Octets }
+    }
+
+    #[inline]
+    fn keeps(&self) -> bool {
+        self.conversation.interest() == Interest::Everything
+    }
+
+    #[inline]
+    fn lent(&mut self) -> Lent<'_> {
+        self.lent.again()
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::history::{History, differing};
+use super::lent::Lent;
 use super::{Gap, GapCause, Limit};
 use crate::event::Tampering;
 use crate::limits::Limits;
@@ -49,6 +50,10 @@ pub(super) trait Upward {
     fn limit(&mut self, limit: Limit);
     /// What is to be kept now.
     fn keep(&self) -> Keep;
+    /// Whether anything is.
+    fn keeps(&self) -> bool;
+    /// The block that octets may be remembered in.
+    fn lent(&mut self) -> Lent<'_>;
 }
 
 /// What a direction keeps.
@@ -73,7 +78,7 @@ impl Moment {
     /// Whether so long has passed since `earlier` that a capture's reordering no longer explains anything.
     fn is_beyond_grace(self, earlier: Self) -> bool {
         self.segments.wrapping_sub(earlier.segments) >= REORDER_GRACE_SEGMENTS
-            || self.now.since(earlier.now) >= REORDER_GRACE
+            || self.now.is_past(earlier.now, REORDER_GRACE)
     }
 }
 
@@ -232,6 +237,13 @@ impl Direction {
             held.kept = 0;
         }
         (self.octets, self.held_octets, self.history) = (Vec::new(), 0, None);
+    }
+
+    /// Copies what it needs of the block that is lent.
+    pub(super) fn take_back(&mut self, lent: &Lent<'_>) {
+        if let Some(history) = &mut self.history {
+            history.take_back(lent);
+        }
     }
 
     /// Takes note of what the other end acknowledges.
@@ -395,11 +407,11 @@ impl Direction {
         len == 1 && (behind == self.highest.cast_signed() || behind == self.acknowledged.latest.cast_signed())
     }
 
-    fn compare_with_delivered<U: Upward>(&self, start: i64, data: &[u8], up: &mut U) {
-        let Some(history) = &self.history else { return };
+    fn compare_with_delivered<U: Upward>(&mut self, start: i64, data: &[u8], up: &mut U) {
+        let Some(history) = &mut self.history else { return };
         let before = usize::try_from(start.min(0).unsigned_abs()).unwrap_or(usize::MAX);
         let Some(data) = data.get(before..) else { return };
-        if let Some((offset, bytes)) = history.differing(start.max(0).cast_unsigned(), data) {
+        if let Some((offset, bytes)) = history.differing(start.max(0).cast_unsigned(), data, &up.lent()) {
             up.tampering(Tampering::ConflictingRetransmission, offset, bytes);
         }
     }
@@ -506,19 +518,19 @@ impl Direction {
     /// Delivers the octets at `next`: `len` on the wire, of which `data` are there.
     #[inline]
     fn deliver<U: Upward>(&mut self, data: &[u8], len: u32, up: &mut U) {
-        let kept = up.keep();
+        let keeps = up.keeps();
         let offset = self.next;
         self.next += u64::from(len);
         self.sequence = self.sequence.wrapping_add(len);
         self.highest = self.highest.max(self.next);
         self.drop_disproved_fin();
-        if kept == Keep::Nothing {
+        if !keeps {
             return;
         }
         if !data.is_empty() {
             up.data(data);
             if up.keep() == Keep::History {
-                self.history.get_or_insert_default().push(offset, data);
+                self.history.get_or_insert_default().push(offset, data, &mut up.lent());
             }
         }
         let cut = u64::from(len).saturating_sub(data.len() as u64);

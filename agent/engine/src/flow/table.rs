@@ -15,6 +15,7 @@ use self::entry::{BY_HOLE, BY_USE, Class, Entries, Entry, HalfOpen, Holes, Opene
 use super::clock::PacketClock;
 use super::connection::{Connection, NewSyn, Turn, Verdict};
 use super::ends::Ends;
+use super::lent::{Lent, Pieces};
 use super::lists::{Links, List, NONE};
 use super::orientation::sender_is_acceptor;
 use super::reassembly::ALLOCATION_OVERHEAD;
@@ -74,6 +75,9 @@ pub struct FlowTable<C> {
     share: usize,
     /// What the source is to be told; `None` where nobody asks.
     decisions: Option<VecDeque<Decision>>,
+    /// What is remembered of the block that is lent, and entries that need it.
+    pieces: Pieces,
+    borrowers: Vec<u32>,
 }
 
 impl<C> FlowTable<C> {
@@ -98,6 +102,8 @@ impl<C> FlowTable<C> {
             charged: 0,
             share: share(limits, size_of::<Entry<C>>()),
             decisions: None,
+            pieces: Pieces::default(),
+            borrowers: Vec::new(),
         }
     }
 
@@ -137,25 +143,61 @@ impl<C> FlowTable<C> {
     }
 
     /// Takes in a segment.
-    #[inline]
     pub fn handle_segment<X: Ports>(&mut self, at: &At, segment: &Segment<'_>, cx: &mut X)
     where
         C: Conversation<X>,
     {
+        self.handle_lent_segment(at, segment, &[], cx);
+    }
+
+    /// Takes in a segment of a packet that lies in this block. The block stays as it is, and all segments are from it, until
+    /// [`return_block`](Self::return_block).
+    #[inline]
+    pub fn handle_lent_segment<X: Ports>(&mut self, at: &At, segment: &Segment<'_>, block: &[u8], cx: &mut X)
+    where
+        C: Conversation<X>,
+    {
         if self.clock.advance(at.time) >= self.next_due {
+            // What is not caused by a segment knows of no block.
+            self.return_block(block);
             self.expire(TIMEOUTS_PER_SEGMENT, cx);
         }
         let (ends, from_low) = Ends::of(segment);
-        let Some(index) = self.find(&ends).or_else(|| self.admit(ends, at, segment, from_low, cx)) else {
+        let Some(index) = self.find(&ends).or_else(|| {
+            self.return_block(block);
+            self.admit(ends, at, segment, from_low, cx)
+        }) else {
             self.stats.segments_outside_connections += 1;
             return;
         };
         self.latest = index;
-        while self.step(index, at, segment, from_low, cx) == Step::Again {}
+        while self.step(index, at, segment, block, from_low, cx) == Step::Again {}
         if !self.is_settled::<X>(index) {
             self.settle::<X>(index, true);
-            self.shed(cx);
+            if self.is_over_limits() {
+                self.return_block(block);
+                self.shed(cx);
+            }
         }
+    }
+
+    /// Keeps what is needed of the block that segments were from: it goes.
+    #[inline]
+    pub fn return_block(&mut self, block: &[u8]) {
+        if !self.pieces.is_empty() {
+            self.take_back(block);
+        }
+    }
+
+    #[cold]
+    fn take_back(&mut self, block: &[u8]) {
+        let lent = Lent::new(block, &mut self.pieces);
+        for index in self.borrowers.drain(..) {
+            if let Some(State::Open(opened)) = self.entries.get_mut(index).map(|entry| &mut entry.state) {
+                opened.connection.take_back(&lent);
+            }
+        }
+        self.pieces.clear();
     }
 
     /// Lets time pass without a packet. The clock that this drives is the packets': `now` is the daemon's time where
@@ -320,20 +362,38 @@ impl<C> FlowTable<C> {
 
     /// Brings a segment to the entry in its present state.
     #[inline]
-    fn step<X: Ports>(&mut self, index: u32, at: &At, segment: &Segment<'_>, from_low: bool, cx: &mut X) -> Step
+    fn step<X: Ports>(
+        &mut self,
+        index: u32,
+        at: &At,
+        segment: &Segment<'_>,
+        block: &[u8],
+        from_low: bool,
+        cx: &mut X,
+    ) -> Step
     where
         C: Conversation<X>,
     {
-        let Self { entries, stats, limits, clock, .. } = self;
+        let Self { entries, stats, limits, clock, pieces, borrowers, .. } = self;
         let Some(entry) = entries.get_mut(index) else { return Step::Done };
         let side = entry.side(from_low);
         match &mut entry.state {
             State::Free => Step::Done,
             State::Open(opened) => {
-                let mut turn = Turn { at, now: clock.now(), limits, stats, cx };
-                match opened.connection.handle_segment(&mut turn, side, segment) {
+                let before = pieces.len();
+                let lent = Lent::new(block, pieces);
+                let mut turn = Turn { at, now: clock.now(), limits, stats, lent, cx };
+                let verdict = opened.connection.handle_segment(&mut turn, side, segment);
+                // More than once for the same connection does no harm.
+                if pieces.len() > before && borrowers.last() != Some(&index) {
+                    borrowers.push(index);
+                }
+                match verdict {
                     Verdict::Open => Step::Done,
-                    verdict => self.conclude(index, verdict, at, cx),
+                    verdict => {
+                        self.return_block(block);
+                        self.conclude(index, verdict, at, cx)
+                    }
                 }
             }
             State::HalfOpen(_) => self.step_half_open(index, side, at, segment, cx),
@@ -454,10 +514,10 @@ impl<C> FlowTable<C> {
                 opened.connection.was_seen(half.last_seen);
             }
         }
-        let Self { entries, stats, limits, clock, .. } = self;
+        let Self { entries, stats, limits, clock, pieces, .. } = self;
         let Some(entry) = entries.get_mut(index) else { return };
         if let State::Open(opened) = &mut entry.state {
-            let mut turn = Turn { at, now: clock.now(), limits, stats, cx };
+            let mut turn = Turn { at, now: clock.now(), limits, stats, lent: Lent::new(&[], pieces), cx };
             opened.connection.close(&mut turn, reason);
             // Of others the source keeps nothing.
             let is_kept = opened.connection.has_payload() || opened.connection.is_left_to_source();
@@ -643,9 +703,9 @@ impl<C> FlowTable<C> {
     where
         C: Conversation<X>,
     {
-        let Self { entries, stats, limits, clock, .. } = self;
+        let Self { entries, stats, limits, clock, pieces, .. } = self;
         let Some(State::Open(opened)) = entries.get_mut(index).map(|entry| &mut entry.state) else { return };
-        let mut turn = Turn { at, now: clock.now(), limits, stats, cx };
+        let mut turn = Turn { at, now: clock.now(), limits, stats, lent: Lent::new(&[], pieces), cx };
         opened.connection.flush(&mut turn, cause);
         let verdict = opened.connection.verdict();
         self.conclude(index, verdict, at, cx);

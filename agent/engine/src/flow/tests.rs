@@ -194,6 +194,11 @@ impl Bench {
     }
 
     fn raw(&mut self, segment: &Segment<'_>) {
+        self.raw_of(segment, &[]);
+    }
+
+    /// The same for one that lies in a block.
+    fn raw_of(&mut self, segment: &Segment<'_>, block: &[u8]) {
         self.packet += 1;
         self.wait(Duration::from_micros(10));
         let at = At {
@@ -201,7 +206,7 @@ impl Bench {
             packet: PacketRef { capture: 0, number: self.packet },
             interface: InterfaceId::default(),
         };
-        self.table.handle_segment(&at, segment, &mut self.world);
+        self.table.handle_lent_segment(&at, segment, block, &mut self.world);
     }
 
     /// Octets of the client from `offset` on, acknowledging nothing new.

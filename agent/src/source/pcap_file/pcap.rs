@@ -9,8 +9,9 @@ use distwatch_engine::packet::LinkType;
 use distwatch_engine::time::Timestamp;
 
 use super::clock::Clock;
+use super::parser::{Damage, Record, Step, cut};
 use super::stream::Stream;
-use super::{Damage, Interface, MAX_PACKET, Order, Record, cut};
+use super::{Interface, MAX_PACKET, Order};
 
 const FILE_HEADER: usize = 24;
 const RECORD_HEADER: usize = 16;
@@ -50,23 +51,28 @@ impl Pcap {
         if self.record_header == RECORD_HEADER { "pcap" } else { "pcap (modified)" }
     }
 
-    /// The next packet, `None` at the end, or what is wrong there.
+    /// The next packet of the block, or what is wrong there.
     #[inline]
     pub(super) fn advance(
         &mut self,
         stream: &mut Stream,
         interfaces: &mut Vec<Interface>,
         number: u64,
-    ) -> Result<Option<Record>, Damage> {
+    ) -> Result<Step, Damage> {
         let link_type = match self.link_type {
             Some(link_type) => link_type,
-            None => self.read_file_header(stream, interfaces)?,
+            None => match self.read_file_header(stream, interfaces)? {
+                Some(link_type) => link_type,
+                None => return Ok(Step::Beyond(FILE_HEADER)),
+            },
         };
-        let Some(header) = stream.peek(self.record_header).and_then(<[u8]>::first_chunk::<RECORD_HEADER>) else {
-            if stream.left() == 0 {
-                return Ok(None);
-            }
-            return Err(cut(stream, number, format_args!("a record header is {} bytes", self.record_header)));
+        let (Some(header), true) = (stream.rest().first_chunk::<RECORD_HEADER>(), stream.left() >= self.record_header)
+        else {
+            return match stream.left() {
+                _ if !stream.is_last() => Ok(Step::Beyond(self.record_header)),
+                0 => Ok(Step::End),
+                _ => Err(cut(stream, number, format_args!("a record header is {} bytes", self.record_header))),
+            };
         };
         let [seconds, fraction, captured, original_len] = {
             let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *header;
@@ -78,6 +84,9 @@ impl Pcap {
         }
         let len = captured as usize;
         let Some(record) = stream.take(self.record_header + len) else {
+            if !stream.is_last() {
+                return Ok(Step::Beyond(self.record_header + len));
+            }
             let (at, there) = (stream.position(), stream.left().saturating_sub(self.record_header));
             return Err(format!(
                 "cut in packet {number} at byte {at}: record header says {len} bytes, {there} are there"
@@ -85,7 +94,7 @@ impl Pcap {
         };
         // The seconds are unsigned in the files of today's systems, which carries them to 2106.
         let nanos = i64::from(seconds) * 1_000_000_000 + i64::from(fraction) * self.nanos_per_unit;
-        Ok(Some(Record {
+        Ok(Step::Record(Record {
             time: Timestamp::from_nanos(nanos),
             link_type,
             interface: 0,
@@ -95,8 +104,15 @@ impl Pcap {
     }
 
     #[cold]
-    fn read_file_header(&mut self, stream: &mut Stream, interfaces: &mut Vec<Interface>) -> Result<LinkType, Damage> {
+    fn read_file_header(
+        &mut self,
+        stream: &mut Stream,
+        interfaces: &mut Vec<Interface>,
+    ) -> Result<Option<LinkType>, Damage> {
         let Some(header) = stream.take(FILE_HEADER) else {
+            if !stream.is_last() {
+                return Ok(None);
+            }
             let (at, left) = (stream.position(), stream.left());
             return Err(format!("cut in the file header at byte {at}: it is {FILE_HEADER} bytes, {left} are there"));
         };
@@ -114,6 +130,6 @@ impl Pcap {
         let clock = Clock::default();
         interfaces.push(Interface { name: None, description: None, link_type, snap_len, dropped: None, clock });
         self.link_type = Some(link_type);
-        Ok(link_type)
+        Ok(Some(link_type))
     }
 }

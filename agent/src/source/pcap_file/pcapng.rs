@@ -10,8 +10,9 @@ use distwatch_engine::packet::LinkType;
 use distwatch_engine::time::Timestamp;
 
 use super::clock::Clock;
+use super::parser::{Damage, Record, Step, cut};
 use super::stream::{Place, Stream};
-use super::{Damage, Interface, MAX_INTERFACES, MAX_PACKET, Order, Record, cut};
+use super::{Interface, MAX_INTERFACES, MAX_PACKET, Order};
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;
@@ -49,16 +50,20 @@ pub(super) struct PcapNg {
 }
 
 impl PcapNg {
-    /// The next packet, `None` at the end, or what is wrong there.
+    /// The next packet of the stream's block, or what is wrong there.
     #[inline]
     pub(super) fn advance(
         &mut self,
         stream: &mut Stream,
         interfaces: &mut Vec<Interface>,
         number: u64,
-    ) -> Result<Option<Record>, Damage> {
+    ) -> Result<Step, Damage> {
         loop {
-            let Some((block_type, place)) = self.next_block(stream, number)? else { return Ok(None) };
+            let (block_type, place) = match self.next_block(stream, number)? {
+                Found::Block(block_type, place) => (block_type, place),
+                Found::Beyond(need) => return Ok(Step::Beyond(need)),
+                Found::End => return Ok(Step::End),
+            };
             let block = Block { order: self.order, bytes: stream.bytes(place) };
             let read = match block_type {
                 ENHANCED_PACKET => self.enhanced(&block, place, interfaces).map(Some),
@@ -71,21 +76,22 @@ impl PcapNg {
             let record = read.map_err(|what| damaged(number, stream.position() - place.len() as u64, what))?;
             if let Some(record) = record {
                 self.latest = record.time;
-                return Ok(Some(record));
+                return Ok(Step::Record(record));
             }
         }
     }
 
-    /// The next block of a kind that is read, whole; its type, and where it lies. `None` at the end.
+    /// The next block of a kind that is read.
     #[inline]
-    fn next_block(&mut self, stream: &mut Stream, number: u64) -> Result<Option<(u32, Place)>, Damage> {
+    fn next_block(&mut self, stream: &mut Stream, number: u64) -> Result<Found, Damage> {
         loop {
             let at = stream.position();
-            let Some(start) = stream.peek(FRAME as usize).and_then(<[u8]>::first_chunk::<{ FRAME as usize }>) else {
-                if stream.left() == 0 {
-                    return Ok(None);
-                }
-                return Err(cut(stream, number, format_args!("a block is at least {FRAME} bytes")));
+            let Some(start) = stream.rest().first_chunk::<{ FRAME as usize }>() else {
+                return match stream.left() {
+                    _ if !stream.is_last() => Ok(Found::Beyond(FRAME as usize)),
+                    0 => Ok(Found::End),
+                    _ => Err(cut(stream, number, format_args!("a block is at least {FRAME} bytes"))),
+                };
             };
             let [a, b, c, d, e, f, g, h, i, j, k, l] = *start;
             if is_magic([a, b, c, d]) {
@@ -105,26 +111,32 @@ impl PcapNg {
             if len < FRAME || len % 4 != 0 || is_read && len > MAX_BLOCK {
                 return Err(damaged(number, at, &format!("it says that it is {len} bytes")));
             }
-            let place = if is_read { stream.take(len as usize) } else { None };
+            let place = stream.take(len as usize);
+            if place.is_none() && !stream.is_last() && (is_read || stream.is_lent()) {
+                // One that is skipped need not be in one piece, but what was taken of this block must be used first.
+                return Ok(Found::Beyond(if is_read { len as usize } else { FRAME as usize }));
+            }
             // Of a block that is skipped, only the end has to be seen.
             let end = match place {
                 Some(place) => stream.bytes(place).last_chunk().copied(),
                 None if is_read || !stream.skip(u64::from(len) - 4) => None,
-                None => stream.take(4).and_then(|end| stream.bytes(end).last_chunk().copied()),
+                None => stream.take_word(),
             };
-            match (end, place) {
-                (None, _) => {
+            match end {
+                None => {
                     let there = stream.position() - at + stream.left() as u64;
                     return Err(format!(
                         "cut before packet {number}, in the block at byte {at}: it says that it is {len} bytes, \
                          {there} are there"
                     ));
                 }
-                (Some(end), _) if self.order.u32(end) != len => {
+                Some(end) if self.order.u32(end) != len => {
                     return Err(damaged(number, at, "its length is not the same at both ends"));
                 }
-                (Some(_), Some(place)) => return Ok(Some((block_type, place))),
-                (Some(_), None) => {}
+                Some(_) => {}
+            }
+            if let Some(place) = place.filter(|_| is_read) {
+                return Ok(Found::Block(block_type, place));
             }
         }
     }
@@ -191,6 +203,16 @@ impl PcapNg {
         let interface = interfaces.get(index).ok_or(NO_INTERFACE)?;
         Ok((u32::try_from(index).map_err(|_| NO_INTERFACE)?, interface))
     }
+}
+
+/// What comes next in a stream.
+enum Found {
+    /// A block of this type, whole.
+    Block(u32, Place),
+    /// Something that so many bytes must be at hand for.
+    Beyond(usize),
+    /// Nothing.
+    End,
 }
 
 /// The sentence for a block that cannot be as it is.

@@ -1,28 +1,26 @@
-//! The bytes of a capture file, unpacked, in order and in constant memory, with a thread that reads ahead.
+//! The bytes of a capture file, unpacked, in order and in constant memory.
 //!
-//! The thread fills blocks and passes them through a short channel; emptied blocks go back to it. What lies within
-//! one block is lent out from it; what spans two is put together in a small buffer of its own.
+//! They come in blocks. Whoever parses takes from a block what lies whole in it, then gives the block away and loads the
+//! next one, at whose start is what the last one ended with: so whatever is taken is one slice.
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 use super::Progress;
 
-/// Bytes that are read and handed over at once. Beyond this a read call costs nothing against its copying, and the
-/// block still lies in a second-level cache when it is parsed.
+/// Bytes that are read at once. Beyond this a read call costs nothing against its copying, and the block still lies in a
+/// second-level cache when it is parsed.
 const BLOCK: usize = 1 << 20;
 /// The first block, which is read when the file is opened. It is small since a timeline opens all of its files before
 /// it reads the first packet, and most small captures need no thread at all.
 const FIRST_BLOCK: usize = 64 << 10;
-/// What the first byte of a block is aligned to. A large allocation begins 16 bytes into a page, and there the kernel's
+/// What is kept of one block for the next without the next being made anew: the longest of usual packets.
+const TAIL: usize = 64 << 10;
+/// What is read into memory is aligned to this. A large allocation begins 16 bytes into a page, and there the kernel's
 /// copy out of the (aligned) page cache takes more than twice as long on AMD EPYC: 0.38 s instead of 0.15 s for
 /// 750 MB.
 const PAGE: usize = 4096;
-/// Full blocks that may wait. With the ones being filled and parsed, a file takes four blocks.
-const BLOCKS_AHEAD: usize = 2;
-
 type Source = Box<dyn Read + Send>;
 
 /// How a file is packed.
@@ -62,184 +60,236 @@ impl Compression {
     }
 }
 
-/// Where lent bytes lie. Good until the stream goes on.
+/// Where in its block something lies.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
-    carried: bool,
-    start: usize,
-    len: usize,
+    start: u32,
+    len: u32,
 }
 
 impl Place {
+    #[inline]
     pub(super) const fn len(self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// `len` bytes of it from `start` on.
     #[inline]
-    pub(super) fn part(self, start: usize, len: usize) -> Self {
-        debug_assert!(start + len <= self.len);
-        Self { start: self.start + start, len, ..self }
+    pub(super) const fn part(self, start: usize, len: usize) -> Self {
+        debug_assert!(start + len <= self.len());
+        Self { start: self.start + start as u32, len: len as u32 }
+    }
+
+    /// The bytes there.
+    #[inline]
+    pub(super) fn of(self, block: &[u8]) -> &[u8] {
+        let start = self.start as usize;
+        block.get(start..start + self.len()).unwrap_or_default()
     }
 }
 
-/// Where blocks come from.
-enum Blocks {
-    /// From here, once they are needed: then a thread is begun.
-    Unread(Source),
-    /// From the thread.
-    Ahead { full: Receiver<Block>, empty: Sender<Vec<u8>> },
-    /// There are no more.
-    Ended,
+/// How far the reading of a file has come, for whoever shows it.
+#[derive(Clone, Debug)]
+pub struct Meter {
+    read: Arc<AtomicU64>,
+    total: Option<u64>,
 }
 
-#[derive(Default)]
-struct Block {
-    /// Always of full length; only the bytes from `start` to `end` were read.
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// This one is the last.
-    last: bool,
-    /// Why it is, where the file goes on.
-    fault: Option<io::Error>,
-}
-
-impl Block {
-    /// Memory for a block of `len` bytes, wherever its first page begins.
-    fn memory(len: usize) -> Vec<u8> {
-        vec![0; len + PAGE]
-    }
-
-    /// Fills `bytes`, which [`memory`](Self::memory) gave, as far as the source goes.
-    fn read(source: &mut Source, mut bytes: Vec<u8>) -> Self {
-        let start = bytes.as_ptr().align_offset(PAGE).min(PAGE);
-        let full = bytes.len().saturating_sub(PAGE) + start;
-        let mut end = start;
-        let (last, fault) = loop {
-            match bytes.get_mut(end..full) {
-                None | Some([]) => break (false, None),
-                Some(space) => match source.read(space) {
-                    Ok(0) => break (true, None),
-                    Ok(read) => end += read,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => break (true, Some(error)),
-                },
-            }
-        };
-        Self { bytes, start, end, last, fault }
-    }
-
-    fn filled(&self) -> &[u8] {
-        self.bytes.get(self.start..self.end).unwrap_or_default()
+impl Meter {
+    /// As of now.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Progress { read: self.read.load(Ordering::Relaxed), total: self.total }
     }
 }
 
 /// The stream.
 pub(super) struct Stream {
+    /// Where more comes from, as long as more may come.
+    source: Option<Source>,
     block: Vec<u8>,
     /// Where in `block` the next byte is, and where its bytes end.
     at: usize,
     end: usize,
-    /// What was taken over from finished blocks, and how much of it is behind us. Comes before `block`.
-    carry: Vec<u8>,
-    carry_at: usize,
+    /// Whether anything was taken from the block.
+    lent: bool,
+    /// What was left of the block that was given away.
+    tail: Vec<u8>,
     position: u64,
-    blocks: Blocks,
     fault: Option<io::Error>,
     compression: Compression,
-    read: Arc<AtomicU64>,
-    total: Option<u64>,
+    meter: Meter,
 }
 
 impl Stream {
     /// Begins to read; `total` is the length of the packed file, where it is known.
     pub(super) fn new(source: Source, total: Option<u64>) -> io::Result<Self> {
-        let read = Arc::new(AtomicU64::new(0));
-        let mut source: Source = Box::new(Counted { source, read: Arc::clone(&read) });
-        let mut first = Block::read(&mut source, Block::memory(FIRST_BLOCK));
-        if first.filled().is_empty()
-            && let Some(error) = first.fault
+        let meter = Meter { read: Arc::new(AtomicU64::new(0)), total };
+        let source: Source = Box::new(Counted { source, read: Arc::clone(&meter.read) });
+        let mut stream = Self {
+            source: Some(source),
+            block: Vec::new(),
+            at: 0,
+            end: 0,
+            lent: false,
+            tail: Vec::new(),
+            position: 0,
+            fault: None,
+            compression: Compression::None,
+            meter,
+        };
+        stream.read(vec![0; FIRST_BLOCK + PAGE], FIRST_BLOCK);
+        if stream.rest().is_empty()
+            && let Some(error) = stream.fault
         {
             return Err(error);
         }
-        let compression = Compression::of(first.filled());
-        if compression != Compression::None {
-            let packed = Cursor::new(first.filled().to_vec()).chain(Faulty(first.fault.take()));
-            source = compression.unpack(Box::new(packed.chain(source)))?;
-            first = Block::read(&mut source, Block::memory(FIRST_BLOCK));
+        stream.compression = Compression::of(stream.rest());
+        if stream.compression != Compression::None {
+            let start = Cursor::new(stream.rest().to_vec()).chain(Faulty(stream.fault.take()));
+            let packed: Source = match stream.source.take() {
+                Some(source) => Box::new(start.chain(source)),
+                None => Box::new(start),
+            };
+            stream.source = Some(stream.compression.unpack(packed)?);
+            let memory = std::mem::take(&mut stream.block);
+            (stream.at, stream.end) = (0, 0);
+            stream.read(memory, FIRST_BLOCK);
         }
-        Ok(Self {
-            block: first.bytes,
-            at: first.start,
-            end: first.end,
-            carry: Vec::new(),
-            carry_at: 0,
-            position: 0,
-            blocks: if first.last { Blocks::Ended } else { Blocks::Unread(source) },
-            fault: first.fault,
-            compression,
-            read,
-            total,
-        })
+        Ok(stream)
     }
 
-    /// The next `len` bytes, which stay next; `None` where the stream ends before.
+    /// What is left of the block.
     #[inline]
-    pub(super) fn peek(&mut self, len: usize) -> Option<&[u8]> {
-        let place = self.place(len)?;
-        Some(self.bytes(place))
+    pub(super) fn rest(&self) -> &[u8] {
+        self.block.get(self.at..self.end).unwrap_or_default()
     }
 
-    /// The next `len` bytes; `None` where the stream ends before, which leaves it where it is.
+    /// How many bytes are left of the block.
     #[inline]
-    pub(super) fn take(&mut self, len: usize) -> Option<Place> {
-        let place = self.place(len)?;
-        if place.carried {
-            self.carry_at += len;
-        } else {
-            self.at += len;
-        }
-        self.position += len as u64;
-        Some(place)
+    pub(super) const fn left(&self) -> usize {
+        self.end - self.at
     }
 
-    /// Goes over `len` bytes; false where the stream ends before, which is then where it is.
-    pub(super) fn skip(&mut self, mut len: u64) -> bool {
-        while len > 0 {
-            let left = self.left();
-            if left == 0 {
-                if self.place(1).is_none() {
-                    return false;
-                }
-                continue;
-            }
-            let step = usize::try_from(len).unwrap_or(usize::MAX).min(left);
-            let carried = step.min(self.carry.len() - self.carry_at);
-            self.carry_at += carried;
-            self.at += step - carried;
-            self.position += step as u64;
-            len -= step as u64;
-        }
-        true
-    }
-
-    /// The bytes at a place that [`take`](Self::take) gave, nothing having been taken since.
+    /// Whether nothing follows the block.
     #[inline]
-    pub(super) fn bytes(&self, place: Place) -> &[u8] {
-        let bytes = if place.carried { &self.carry } else { &self.block };
-        bytes.get(place.start..place.start + place.len).unwrap_or_default()
+    pub(super) const fn is_last(&self) -> bool {
+        self.source.is_none()
+    }
+
+    /// Whether anything was taken from the block.
+    pub(super) const fn is_lent(&self) -> bool {
+        self.lent
     }
 
     /// How many bytes are behind us.
+    #[inline]
     pub(super) const fn position(&self) -> u64 {
         self.position
     }
 
-    /// How many bytes are at hand; all that are left, after a [`peek`](Self::peek) or [`take`](Self::take) that
-    /// found too few.
-    pub(super) fn left(&self) -> usize {
-        (self.carry.len() - self.carry_at) + (self.end - self.at)
+    /// The next `len` bytes; `None` where the block ends before, which leaves the stream where it is.
+    #[inline]
+    pub(super) fn take(&mut self, len: usize) -> Option<Place> {
+        if self.left() < len {
+            return None;
+        }
+        let place = Place { start: self.at as u32, len: len as u32 };
+        self.at += len;
+        self.position += len as u64;
+        self.lent = true;
+        Some(place)
+    }
+
+    /// The bytes at a place of the block.
+    #[inline]
+    pub(super) fn bytes(&self, place: Place) -> &[u8] {
+        place.of(&self.block)
+    }
+
+    /// Goes over `len` bytes, through as many blocks as it takes: nothing may be lent unless this block is the last. False
+    /// where the stream ends before, which is then where it is.
+    pub(super) fn skip(&mut self, mut len: u64) -> bool {
+        loop {
+            let step = usize::try_from(len).unwrap_or(usize::MAX).min(self.left());
+            self.at += step;
+            self.position += step as u64;
+            len -= step as u64;
+            if len == 0 {
+                return true;
+            }
+            if self.is_last() {
+                return false;
+            }
+            debug_assert!(!self.lent);
+            let memory = self.give_away();
+            self.load(1, memory);
+        }
+    }
+
+    /// The next four bytes, which are taken; `None` where the stream ends before. Nothing of the block may be lent.
+    pub(super) fn take_word(&mut self) -> Option<[u8; 4]> {
+        if self.left() < 4 && !self.is_last() {
+            let memory = self.give_away();
+            self.load(4, memory);
+        }
+        let place = self.take(4)?;
+        self.bytes(place).first_chunk().copied()
+    }
+
+    /// Gives the block away, keeping what is left of it for the next one.
+    pub(super) fn give_away(&mut self) -> Vec<u8> {
+        let mut tail = std::mem::take(&mut self.tail);
+        tail.extend_from_slice(self.rest());
+        self.tail = tail;
+        (self.at, self.end) = (0, 0);
+        std::mem::take(&mut self.block)
+    }
+
+    /// Loads the next block, so that `need` bytes are at hand unless the stream ends before. `memory` is what a block
+    /// that was given away had, or nothing.
+    pub(super) fn load(&mut self, need: usize, mut memory: Vec<u8>) {
+        const USUAL: usize = TAIL + PAGE + BLOCK;
+        let more = BLOCK.max(need.saturating_sub(self.tail.len()));
+        let size = USUAL.max(self.tail.len() + PAGE + more);
+        // One that was made for a long packet is not kept.
+        if memory.len() < size || memory.len() > 2 * size {
+            memory = vec![0; size];
+        }
+        self.read(memory, more);
+    }
+
+    /// Says that the stream ends here because of this.
+    pub(super) fn fail(&mut self, error: io::Error) {
+        (self.source, self.fault) = (None, Some(error));
+    }
+
+    /// Puts the tail of the last block into `memory`, and behind it up to `more` bytes from the source, at a page's
+    /// beginning.
+    fn read(&mut self, mut memory: Vec<u8>, more: usize) {
+        let tail = self.tail.len();
+        let start = tail + memory.as_ptr().wrapping_add(tail).align_offset(PAGE).min(PAGE);
+        if let Some(place) = memory.get_mut(start - tail..start) {
+            place.copy_from_slice(&self.tail);
+        }
+        if tail > TAIL {
+            self.tail = Vec::new();
+        }
+        self.tail.clear();
+        let full = (start + more).min(memory.len());
+        let mut end = start;
+        while let Some(source) = &mut self.source {
+            match memory.get_mut(end..full) {
+                None | Some([]) => break,
+                Some(space) => match source.read(space) {
+                    Ok(0) => self.source = None,
+                    Ok(read) => end += read,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => self.fail(error),
+                },
+            }
+        }
+        (self.block, self.at, self.end, self.lent) = (memory, start - tail, end, false);
     }
 
     /// Why the stream ends before its time, if it does.
@@ -256,25 +306,14 @@ impl Stream {
         self.compression
     }
 
-    pub(super) fn progress(&self) -> Progress {
-        Progress { read: self.read.load(Ordering::Relaxed), total: self.total }
-    }
-
-    /// Lets the memory and the thread go.
-    pub(super) fn close(&mut self) {
-        self.blocks = Blocks::Ended;
-        self.block = Vec::new();
-        self.carry = Vec::new();
-        (self.at, self.end, self.carry_at) = (0, 0, 0);
+    pub(super) const fn meter(&self) -> &Meter {
+        &self.meter
     }
 
     /// What the stream begins with, in words, for a file that is no capture; `None` for an empty one.
     pub(super) fn description_of_start(&self) -> Option<String> {
         const SHOWN: usize = 8;
-        // A file too short to have a magic number was carried over in the hope of more.
-        let carried = self.carry.get(self.carry_at..).unwrap_or_default();
-        let here = self.block.get(self.at..self.end).unwrap_or_default();
-        let start: Vec<u8> = carried.iter().chain(here).copied().take(SHOWN).collect();
+        let start = self.rest().get(..SHOWN).unwrap_or(self.rest());
         let packed = match self.compression {
             Compression::None if start.is_empty() => return None,
             Compression::None => "it",
@@ -286,83 +325,6 @@ impl Stream {
         }
         let hex: Vec<String> = start.iter().map(|byte| format!("{byte:02x}")).collect();
         Some(format!("{packed} begins with {} (\"{}\")", hex.join(" "), start.escape_ascii()))
-    }
-
-    #[inline]
-    fn place(&mut self, len: usize) -> Option<Place> {
-        if self.carry_at == self.carry.len() && self.end - self.at >= len {
-            return Some(Place { carried: false, start: self.at, len });
-        }
-        self.assemble(len)
-    }
-
-    /// Goes on to the next block, taking along what is left of this one. No more is copied than `len` asks for.
-    #[cold]
-    fn assemble(&mut self, len: usize) -> Option<Place> {
-        self.carry.drain(..self.carry_at);
-        self.carry_at = 0;
-        loop {
-            let rest = self.block.get(self.at..self.end).unwrap_or_default();
-            if self.carry.is_empty() && rest.len() >= len {
-                return Some(Place { carried: false, start: self.at, len });
-            }
-            let wanted = len.saturating_sub(self.carry.len()).min(rest.len());
-            self.carry.extend_from_slice(rest.get(..wanted).unwrap_or_default());
-            self.at += wanted;
-            if self.carry.len() >= len {
-                return Some(Place { carried: true, start: 0, len });
-            }
-            if !self.next_block() {
-                return None;
-            }
-        }
-    }
-
-    fn next_block(&mut self) -> bool {
-        if let Blocks::Unread(_) = self.blocks
-            && let Blocks::Unread(source) = std::mem::replace(&mut self.blocks, Blocks::Ended)
-        {
-            match read_ahead(source) {
-                Ok(blocks) => self.blocks = blocks,
-                Err(error) => self.fault = Some(error),
-            }
-        }
-        let Blocks::Ahead { full, empty } = &self.blocks else { return false };
-        let old = std::mem::take(&mut self.block);
-        if old.len() == BLOCK + PAGE {
-            // The thread may have ended, having read everything.
-            let _ = empty.send(old);
-        }
-        let block = full.recv().unwrap_or_else(|_| Block {
-            last: true,
-            fault: Some(io::Error::other("the thread that reads ended early")),
-            ..Block::default()
-        });
-        if block.last {
-            self.blocks = Blocks::Ended;
-            self.fault = block.fault;
-        }
-        (self.block, self.at, self.end) = (block.bytes, block.start, block.end);
-        true
-    }
-}
-
-/// Begins the thread that reads. It ends after the last block, or when nobody takes its blocks any more.
-fn read_ahead(source: Source) -> io::Result<Blocks> {
-    let (filled, full) = sync_channel(BLOCKS_AHEAD);
-    let (empty, emptied) = channel();
-    std::thread::Builder::new().name("read-ahead".into()).spawn(move || fill(source, &filled, &emptied))?;
-    Ok(Blocks::Ahead { full, empty })
-}
-
-fn fill(mut source: Source, filled: &SyncSender<Block>, emptied: &Receiver<Vec<u8>>) {
-    loop {
-        let bytes = emptied.try_recv().unwrap_or_else(|_| Block::memory(BLOCK));
-        let block = Block::read(&mut source, bytes);
-        let last = block.last;
-        if filled.send(block).is_err() || last {
-            return;
-        }
     }
 }
 

@@ -289,6 +289,62 @@ fn packets_that_span_blocks_are_whole() {
 }
 
 #[test]
+fn a_pcapng_file_is_read_past_all_that_is_longer_than_what_is_read_at_once() {
+    let mut file = Writer::new(Order::Little);
+    file.section().interface(1, 0, &[(9, &[9])]);
+    let mut expected = Vec::new();
+    let mut ends = Vec::new();
+    let mut seed = 1u32;
+    for number in 0..300u32 {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let len = match number % 60 {
+            20 => 1_300_000,
+            5 | 35 => 70_000,
+            _ => seed % 2000,
+        };
+        let data: Vec<u8> = (0..len).map(|at| (at ^ seed) as u8).collect();
+        file.enhanced(0, number.into(), &data);
+        expected.push(data);
+        ends.push(file.bytes.len());
+        if number % 50 == 49 {
+            file.block(0x0bad, |unknown| {
+                unknown.raw(&vec![7; (seed % 3_000_000) as usize]);
+            });
+        }
+    }
+    let (packets, summary) = read(file.bytes.clone());
+    assert_eq!(summary.damaged, None);
+    assert!(packets.iter().map(|packet| &packet.data).eq(&expected));
+    assert!(packets.iter().map(|packet| packet.time.as_nanos()).eq(0..300));
+    for cut in (65_000..file.bytes.len()).step_by(file.bytes.len() / 23) {
+        let (packets, summary) = read(&file.bytes[..cut]);
+        assert_eq!(packets.len(), ends.iter().filter(|end| **end <= cut).count(), "cut at {cut}");
+        assert_eq!(summary.packets, packets.len() as u64);
+        assert!(summary.damaged.is_some_and(|damage| damage.contains("bytes, ")), "cut at {cut}");
+    }
+}
+
+#[test]
+fn packets_come_in_stretches_that_are_the_file() {
+    for bytes in [long_capture(), bytes_of("two-interfaces-otp27.pcapng")] {
+        let expected = read(bytes.clone()).0;
+        let mut file = open(bytes).unwrap();
+        let mut packets: Vec<Owned> = file.next().map(Owned::from).into_iter().collect();
+        while let Some(stretch) = file.next_stretch() {
+            let block = stretch.block().as_ptr_range();
+            for packet in stretch.packets() {
+                let data = packet.data.as_ptr_range();
+                assert!(block.start <= data.start && data.end <= block.end);
+                packets.push(packet.into());
+            }
+        }
+        assert!(packets == expected);
+        assert_eq!(file.summary().packets, expected.len() as u64);
+        assert!(file.next_stretch().is_none() && file.next().is_none());
+    }
+}
+
+#[test]
 fn several_gzip_members_and_several_zstd_frames_are_one_stream() {
     let bytes = long_capture();
     let expected = read(bytes.clone()).0;

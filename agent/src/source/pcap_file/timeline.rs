@@ -70,6 +70,14 @@ impl Timeline {
         self.ready.peek().map(|Reverse((_, index))| *index)
     }
 
+    /// The file, if there is but one: then its packets need no sorting, and can be taken all at once.
+    pub fn only(&mut self) -> Option<&mut CaptureFile> {
+        match self.files.as_mut_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
+    }
+
     /// The files, for their interfaces and their summaries.
     #[must_use]
     pub fn files(&self) -> &[CaptureFile] {

@@ -3,6 +3,7 @@
 use super::FlowTable;
 use super::entry::{Class, State};
 use crate::flow::connection::Turn;
+use crate::flow::lent::Lent;
 use crate::flow::{Conversation, GapCause, Ports};
 use crate::model::CloseReason;
 use crate::packet::{At, InterfaceId, PacketRef};
@@ -39,13 +40,13 @@ impl<C> FlowTable<C> {
         C: Conversation<X>,
     {
         let at = self.timeout_at(index);
-        let Self { entries, stats, limits, clock, .. } = self;
+        let Self { entries, stats, limits, clock, pieces, .. } = self;
         let Some(State::Open(opened)) = entries.get_mut(index).map(|entry| &mut entry.state) else { return };
         opened.armed = None;
         let fires = opened.wanted_due.take_if(|due| *due <= clock.now()).is_some();
         let time = if fires { at.time.max(opened.wanted.unwrap_or(at.time)) } else { at.time };
         let at = At { time, ..at };
-        let mut turn = Turn { at: &at, now: clock.now(), limits, stats, cx };
+        let mut turn = Turn { at: &at, now: clock.now(), limits, stats, lent: Lent::new(&[], pieces), cx };
         let verdict = opened.connection.handle_timeout(&mut turn, fires);
         self.conclude(index, verdict, &at, cx);
         self.settle::<X>(index, false);

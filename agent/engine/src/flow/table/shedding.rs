@@ -10,8 +10,15 @@ use crate::model::CloseReason;
 const MEMORY_PER_NEWCOMER: usize = 64 << 10;
 
 impl<C> FlowTable<C> {
-    /// Gives up, in order of worth, what is beyond the limits.
+    /// Whether anything is beyond the limits.
     #[inline]
+    pub(super) fn is_over_limits(&self) -> bool {
+        self.population[Class::HalfOpen as usize] > self.share
+            || self.population[Class::Ended as usize] > self.share
+            || self.memory() > self.limits.flow_memory
+    }
+
+    /// Gives up, in order of worth, what is beyond the limits.
     pub(super) fn shed<X: Ports>(&mut self, cx: &mut X)
     where
         C: Conversation<X>,

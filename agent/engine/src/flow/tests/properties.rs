@@ -108,6 +108,50 @@ proptest! {
     }
 
     #[test]
+    fn segments_of_a_block_that_is_lent_give_the_calls_of_segments_that_go_at_once(
+        segments in prop::collection::vec(
+            (0..3_u8, any::<bool>(), 0..3000_u32, 0..3000_u32, 0..40_u8, 0..700_usize, any::<bool>(), 0..12_u8),
+            1..250,
+        ),
+        stretch in 1..60_usize,
+        flow_memory in prop_oneof![Just(64 << 20), 10_000..60_000_usize],
+    ) {
+        let limits = Limits { flow_memory, ..Limits::default() };
+        let (mut copying, mut lending) = (Bench::with(&limits), Bench::with(&limits));
+        for stretch in segments.chunks(stretch) {
+            let payload = |&(_, _, sequence, _, _, len, _, change): &(u8, bool, u32, u32, u8, usize, bool, u8)| {
+                let mut payload: Vec<u8> = (sequence..).take(len).map(|n| (n % 251) as u8).collect();
+                if let (0, Some(octet)) = (change, payload.get_mut(len / 2)) {
+                    *octet ^= 1;
+                }
+                payload
+            };
+            let payloads: Vec<Vec<u8>> = stretch.iter().map(payload).collect();
+            let block = payloads.concat();
+            let mut start = 0;
+            for (segment, payload) in stretch.iter().zip(&payloads) {
+                let &(flow, forward, sequence, acknowledgement, flags, len, lies_in_block, _) = segment;
+                let ends = (SocketAddr::from(([10, 0, 0, flow], 1000)), SocketAddr::from(([10, 0, 0, 2], 4369)));
+                let (source, destination) = if forward { ends } else { (ends.1, ends.0) };
+                let flags = TcpFlags(match flags { 0 => SYN, 1 => SYN | ACK, 2 => RST, 3 => FIN | ACK, _ => ACK });
+                let payload = if lies_in_block { &block[start..start + len] } else { payload };
+                start += len;
+                let segment = Segment {
+                    source, destination, sequence, acknowledgement, flags, window: 0, payload, payload_len: len as u32,
+                };
+                copying.raw(&segment);
+                lending.raw_of(&segment, &block);
+                prop_assert_eq!(copying.table.memory(), lending.table.memory());
+            }
+            lending.table.return_block(&block);
+        }
+        copying.finish();
+        lending.finish();
+        prop_assert_eq!(&copying.world.calls, &lending.world.calls);
+        prop_assert_eq!(copying.table.stats(), lending.table.stats());
+    }
+
+    #[test]
     fn every_conversation_ends_once_and_hears_nothing_afterwards(
         steps in prop::collection::vec((any::<bool>(), 0..32_u8, 0..40_u32, 0..40_u32), 1..200),
     ) {
