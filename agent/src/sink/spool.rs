@@ -283,6 +283,11 @@ impl Spool {
         File::open(&self.dir)?.sync_all()
     }
 
+    /// Whether there is something that [`Spool::sync`] would bring to the disk.
+    pub(crate) fn has_unsynced(&self) -> bool {
+        !self.state().unsynced.is_empty()
+    }
+
     /// Takes another limit; what is over it goes with the next record.
     pub(crate) fn set_limit(&self, limit: u64) {
         self.state().limit = limit;
