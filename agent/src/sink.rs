@@ -44,6 +44,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use distwatch_engine::event::EventBody;
+use distwatch_engine::model::AlertStatus;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -178,7 +179,9 @@ impl Sinks {
         let lanes = self.lanes.read().unwrap_or_else(PoisonError::into_inner);
         let mut offered = false;
         for lane in lanes.iter().filter(|lane| lane.filter.wants(record)) {
-            if let Some(rate) = &lane.rate
+            // Whoever was told of a beginning is told of the end.
+            let ends = record.alert.as_ref().is_some_and(|alert| alert.status == AlertStatus::Resolved);
+            if let Some(rate) = lane.rate.as_ref().filter(|_| !ends)
                 && !rate.lock().unwrap_or_else(PoisonError::into_inner).take(self.started.elapsed())
             {
                 lane.store.counters.add(Fate::RateLimited, 1);
