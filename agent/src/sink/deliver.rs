@@ -54,6 +54,8 @@ pub enum Outcome {
     Retry {
         /// How many records, from the first on, need not be sent again.
         done: usize,
+        /// What it refused for good among those, and in which words.
+        refused: Option<Refused>,
         /// Why, for a person.
         reason: String,
         /// When the server wants to be asked again, if it said so.
@@ -76,7 +78,12 @@ impl Outcome {
 
     /// None of it was taken, and it is worth trying again.
     pub fn retry(reason: impl Into<String>) -> Self {
-        Self::Retry { done: 0, reason: reason.into(), after: None }
+        Self::retry_after(0, reason)
+    }
+
+    /// So much of it need not be sent again, and the rest is worth trying again.
+    pub fn retry_after(done: usize, reason: impl Into<String>) -> Self {
+        Self::Retry { done, refused: None, reason: reason.into(), after: None }
     }
 
     /// Some of it will never be taken.

@@ -9,7 +9,7 @@ use tokio::time::{sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
-use super::deliver::{Deliver, Entry, Outcome};
+use super::deliver::{Deliver, Entry, Outcome, Refused};
 use super::settings::Settings;
 use super::spool::Place;
 use super::status::Fate;
@@ -131,29 +131,22 @@ impl Worker {
             };
             let (reason, after) = match outcome {
                 Outcome::Done { refused } => {
-                    let refused = refused.map_or(0, |refused| {
-                        warn!(sink = self.store.name, records = refused.records, reason = refused.reason, "refused");
-                        self.store.counters.remark(&format!("{} records refused: {}", refused.records, refused.reason));
-                        refused.records.min(rest.len())
-                    });
-                    self.store.counters.add(Fate::Refused, refused as u64);
-                    self.taken(rest, refused as u64, end);
+                    self.taken(rest, refused, end);
                     return Ended::Sent;
                 }
-                Outcome::Retry { done, reason, after } => {
+                Outcome::Retry { done, refused, reason, after } => {
                     let (taken, left) = rest.split_at(done.min(rest.len()));
                     if let (Some(first), false) = (left.first(), taken.is_empty()) {
                         let until = first.id.map(|(segment, offset)| Place { segment, offset });
-                        self.taken(taken, 0, until);
+                        self.taken(taken, refused, until);
+                    } else if left.is_empty() {
+                        self.taken(rest, refused, end);
+                        return Ended::Sent;
                     }
                     rest = left;
                     (reason, after)
                 }
             };
-            if rest.is_empty() {
-                self.taken(rest, 0, end);
-                return Ended::Sent;
-            }
             if self.store.counters.failed(&reason) {
                 warn!(sink = self.store.name, reason, "the sink takes no records; they are kept and sent again");
             }
@@ -173,7 +166,13 @@ impl Worker {
     }
 
     /// These need not be sent again; what is before `until` is done.
-    fn taken(&mut self, entries: &[Entry], refused: u64, until: Option<Place>) {
+    fn taken(&mut self, entries: &[Entry], refused: Option<Refused>, until: Option<Place>) {
+        let refused = refused.map_or(0, |refused| {
+            warn!(sink = self.store.name, records = refused.records, reason = refused.reason, "refused");
+            self.store.counters.remark(&format!("{} records refused: {}", refused.records, refused.reason));
+            refused.records.min(entries.len()) as u64
+        });
+        self.store.counters.add(Fate::Refused, refused);
         let again = |entry: &&Entry| entry.id.is_some_and(|(segment, offset)| Place { segment, offset } < self.fresh);
         let again = entries.iter().filter(again).count() as u64;
         let records = entries.len() as u64;
