@@ -95,6 +95,19 @@ impl Outcome {
     }
 }
 
+/// What became of records that were sent some time ago.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Those that were sent so long ago have arrived.
+    Due,
+    /// All that were sent until now have.
+    All,
+    /// It cannot be said yet.
+    NotYet,
+    /// They may be lost, for this reason, and are sent again.
+    Lost(String),
+}
+
 /// An attempt under way.
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 
@@ -106,10 +119,20 @@ pub trait Deliver: Send {
     /// Sends a batch, never an empty one. May be dropped half-way; the batch is then sent again.
     fn send<'a>(&'a mut self, batch: &'a [Entry]) -> Sending<'a>;
 
-    /// For a protocol without acknowledgements: how long what was sent may still turn out to be lost with its
-    /// connection. It is kept for so long, and sent again after a failure.
+    /// For what has no acknowledgements: how long what was sent may still turn out to be lost. It is kept for so long at
+    /// least, until [`Deliver::settled`] says that it has arrived.
     fn settles_after(&self) -> Option<Duration> {
         None
+    }
+
+    /// Whether an attempt that fails puts in doubt what was sent before and has not settled.
+    fn doubts_after_failure(&self) -> bool {
+        self.settles_after().is_some()
+    }
+
+    /// What became of what was sent so long ago.
+    fn settled(&mut self) -> Pin<Box<dyn Future<Output = Settled> + Send + '_>> {
+        Box::pin(async { Settled::Due })
     }
 
     /// When [`Deliver::tick`] wants to be called although there is no record.

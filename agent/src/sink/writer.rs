@@ -2,11 +2,11 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use super::Lane;
+use super::Lanes;
 use super::settings::Fsync;
 use super::store::{DISK_RETRY, Store};
 
@@ -37,7 +37,7 @@ impl Writer {
     ///
     /// # Errors
     /// The system has none to give.
-    pub(crate) fn start(lanes: Arc<RwLock<Vec<Arc<Lane>>>>) -> io::Result<Self> {
+    pub(crate) fn start(lanes: Arc<Lanes>) -> io::Result<Self> {
         let orders = Arc::new(Orders { asleep: AtomicBool::new(false), stop: AtomicBool::new(false) });
         let own = Arc::clone(&orders);
         let handle = thread::Builder::new().name("spools".into()).spawn(move || work(&lanes, &own))?;
@@ -51,29 +51,28 @@ impl Writer {
         }
     }
 
-    /// Ends the thread, after what it is doing.
-    pub(crate) fn stop(&self) {
+    /// Lets the thread end, after writing what is in the queues. Whoever joins the handle waits for the disk.
+    pub(crate) fn stop(&self) -> Option<JoinHandle<()>> {
         self.orders.stop.store(true, Ordering::SeqCst);
         self.thread.unpark();
-        if let Some(handle) = self.handle.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        self.handle.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if let Some(handle) = self.stop() {
             // A panic of it has been printed.
             let _ = handle.join();
         }
     }
 }
 
-impl Drop for Writer {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-fn work(lanes: &RwLock<Vec<Arc<Lane>>>, orders: &Orders) {
+fn work(lanes: &Lanes, orders: &Orders) {
     let mut buffer = Vec::new();
     let mut synced = Instant::now();
     while !orders.stop.load(Ordering::SeqCst) {
-        let stores: Vec<Arc<Store>> =
-            lanes.read().unwrap_or_else(PoisonError::into_inner).iter().map(|lane| Arc::clone(&lane.store)).collect();
+        let stores = stores(lanes);
         let due = synced.elapsed() >= SYNC_INTERVAL;
         let mut wrote = false;
         for store in &stores {
@@ -92,11 +91,20 @@ fn work(lanes: &RwLock<Vec<Arc<Lane>>>, orders: &Orders) {
             orders.asleep.store(false, Ordering::SeqCst);
             continue;
         };
+        // The spool of a sink that is taken away meanwhile is to be closed.
+        drop(stores);
         // A large buffer is for a busy moment.
         buffer.shrink_to(64 << 10);
         thread::park_timeout(rest);
         orders.asleep.store(false, Ordering::SeqCst);
     }
+    for store in stores(lanes) {
+        store.write(&mut buffer);
+    }
+}
+
+fn stores(lanes: &Lanes) -> Vec<Arc<Store>> {
+    lanes.all().iter().map(|lane| Arc::clone(&lane.store)).collect()
 }
 
 /// Writes what waits for a spool, and brings it to the disk where that is due. Returns whether there was anything.
