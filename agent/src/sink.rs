@@ -57,6 +57,7 @@ pub use settings::Settings;
 pub use status::{Fate, SinkStatus};
 
 use filter::{Filter, RateLimit};
+use settings::Digest;
 use store::Store;
 use worker::{Control, Phase, Worker};
 use writer::Writer;
@@ -150,6 +151,8 @@ impl Lanes {
 pub(crate) struct Lane {
     kind: &'static str,
     settings: Settings,
+    /// What was in the files and variables of its secrets and certificates.
+    secrets: Digest,
     filter: Filter,
     rate: Option<Mutex<RateLimit>>,
     pub(crate) store: Arc<Store>,
@@ -220,9 +223,13 @@ impl Sinks {
     /// A new sink cannot be started; then everything stays as it is.
     pub async fn reload(&self, settings: &[Settings]) -> Result<(), SinkErrors> {
         let old: Vec<Arc<Lane>> = self.lanes.all().to_vec();
+        // Secrets and certificates may be new where they are to be found as before.
         let same = |wanted: &Settings| {
-            let wanted = crate::config::sink_text(wanted);
-            old.iter().find(|lane| crate::config::sink_text(&lane.settings) == wanted).cloned()
+            let text = crate::config::sink_text(wanted);
+            let same = |lane: &&Arc<Lane>| {
+                crate::config::sink_text(&lane.settings) == text && lane.secrets == Digest::of(wanted)
+            };
+            old.iter().find(same).cloned()
         };
         let gone: Vec<Arc<Store>> = self.gone().iter().filter_map(Weak::upgrade).collect();
         let stores = gone.into_iter().chain(old.iter().map(|lane| Arc::clone(&lane.store)));
@@ -367,6 +374,8 @@ impl Place {
 
     fn make_one(&self, settings: &Settings, stores: &mut HashMap<String, Arc<Store>>) -> Result<Made, String> {
         let kind = kind(&settings.kind).ok_or_else(|| format!("there is no kind of sink `{}`", settings.kind))?;
+        // Before they are read: what changes after this is noticed later.
+        let secrets = Digest::of(settings);
         let sink = (kind.open)(settings, &Context { host: &self.host })?;
         let store = match stores.remove(&settings.name) {
             Some(store) => store,
@@ -379,6 +388,7 @@ impl Place {
         let lane = Lane {
             kind: kind.name,
             settings: settings.clone(),
+            secrets,
             filter: Filter::new(settings, kind),
             rate: settings.rate_limit.map(|rate| Mutex::new(RateLimit::new(rate))),
             store,
