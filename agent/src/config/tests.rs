@@ -491,6 +491,18 @@ fn sinks_are_read_with_their_defaults_and_the_mistakes_in_them_are_told() {
             "[[sink]]\ntype = \"webhook\"\nurl = \"http://x\"\nheaders = { Authorization = \"hunter2\" }",
             "4:13: sink.headers: `Authorization` holds a secret",
         ),
+        (
+            "[[sink]]\ntype = \"webhook\"\nurl = \"http://x\"\nheaders = { Webhook-Id = \"1\" }",
+            "4:13: sink.headers: `Webhook-Id` is set by the sink",
+        ),
+        (
+            "[[sink]]\ntype = \"file\"\npath = \"/records\"",
+            "3:8: sink.path: the file is in the root of the file system",
+        ),
+        (
+            "[[sink]]\ntype = \"webhook\"\nurl = \"http://x\"\nbody = \"a: {{alert.reason}}\"",
+            "4:8: sink.body: it is no JSON",
+        ),
         ("[[sink]]\ntype = \"webhook\"\nurl = \"http://x\"\nbody = \"{{\"", "4:8: sink.body: a `{{` has no `}}`"),
         (
             "[[sink]]\ntype = \"webhook\"",

@@ -94,7 +94,7 @@ impl Deliver for Alertmanager {
             let mut worst = Outcome::DONE;
             for piece in alerts.chunks(PIECE) {
                 match self.post(piece).await {
-                    Answer::Again { reason, after } => worst = Outcome::Retry { done: 0, reason, after },
+                    Answer::Again { reason, after } => worst = Outcome::Retry { done: 0, refused: None, reason, after },
                     Answer::Refused(reason) => worst = Outcome::retry(reason),
                     Answer::Taken(_) => {}
                 }

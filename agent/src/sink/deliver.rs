@@ -54,6 +54,8 @@ pub enum Outcome {
     Retry {
         /// How many records, from the first on, need not be sent again.
         done: usize,
+        /// What it refused for good among those, and in which words.
+        refused: Option<Refused>,
         /// Why, for a person.
         reason: String,
         /// When the server wants to be asked again, if it said so.
@@ -76,7 +78,12 @@ impl Outcome {
 
     /// None of it was taken, and it is worth trying again.
     pub fn retry(reason: impl Into<String>) -> Self {
-        Self::Retry { done: 0, reason: reason.into(), after: None }
+        Self::retry_after(0, reason)
+    }
+
+    /// So much of it need not be sent again, and the rest is worth trying again.
+    pub fn retry_after(done: usize, reason: impl Into<String>) -> Self {
+        Self::Retry { done, refused: None, reason: reason.into(), after: None }
     }
 
     /// Some of it will never be taken.
@@ -86,6 +93,19 @@ impl Outcome {
             _ => Self::Done { refused: Some(Refused { records, reason: reason.into() }) },
         }
     }
+}
+
+/// What became of records that were sent some time ago.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Settled {
+    /// Those that were sent so long ago have arrived.
+    Due,
+    /// All that were sent until now have.
+    All,
+    /// It cannot be said yet.
+    NotYet,
+    /// They may be lost, for this reason, and are sent again.
+    Lost(String),
 }
 
 /// An attempt under way.
@@ -99,10 +119,20 @@ pub trait Deliver: Send {
     /// Sends a batch, never an empty one. May be dropped half-way; the batch is then sent again.
     fn send<'a>(&'a mut self, batch: &'a [Entry]) -> Sending<'a>;
 
-    /// For a protocol without acknowledgements: how long what was sent may still turn out to be lost with its
-    /// connection. It is kept for so long, and sent again after a failure.
+    /// For what has no acknowledgements: how long what was sent may still turn out to be lost. It is kept for so long at
+    /// least, until [`Deliver::settled`] says that it has arrived.
     fn settles_after(&self) -> Option<Duration> {
         None
+    }
+
+    /// Whether an attempt that fails puts in doubt what was sent before and has not settled.
+    fn doubts_after_failure(&self) -> bool {
+        self.settles_after().is_some()
+    }
+
+    /// What became of what was sent so long ago.
+    fn settled(&mut self) -> Pin<Box<dyn Future<Output = Settled> + Send + '_>> {
+        Box::pin(async { Settled::Due })
     }
 
     /// When [`Deliver::tick`] wants to be called although there is no record.

@@ -89,7 +89,7 @@ impl Answer {
         match self {
             Self::Taken(_) => Outcome::DONE,
             Self::Refused(reason) => Outcome::refused(records, reason),
-            Self::Again { reason, after } => Outcome::Retry { done: 0, reason, after },
+            Self::Again { reason, after } => Outcome::Retry { done: 0, refused: None, reason, after },
         }
     }
 }

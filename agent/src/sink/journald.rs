@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ring::digest;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -26,17 +26,22 @@ pub(super) const KIND: Kind = Kind {
 /// How long a journal whose queue is full is left alone.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// A journal that takes nothing for so long is away, and whoever asks for the state of the sink should hear of it.
+const STUCK: Duration = Duration::from_secs(10);
+
 struct Journald {
     socket: Option<UnixDatagram>,
     path: PathBuf,
     format: Format,
     batch: Batch,
+    patience: Duration,
 }
 
 fn open(settings: &Settings, _: &Context<'_>) -> Result<Box<dyn Deliver>, String> {
     let wait = settings.batch_wait.unwrap_or_default();
     let batch = Batch { records: settings.batch_records.unwrap_or(200), bytes: 256 << 10, wait };
-    Ok(Box::new(Journald { socket: None, path: settings.socket.clone(), format: settings.format, batch }))
+    let (path, format) = (settings.socket.clone(), settings.format);
+    Ok(Box::new(Journald { socket: None, path, format, batch, patience: STUCK }))
 }
 
 impl Deliver for Journald {
@@ -48,14 +53,18 @@ impl Deliver for Journald {
         Box::pin(async move {
             for (number, entry) in batch.iter().enumerate() {
                 let message = message(entry, self.format);
+                let since = Instant::now();
                 loop {
                     match self.send_one(&message) {
                         Ok(()) => break,
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(PAUSE).await,
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock && since.elapsed() < self.patience => {
+                            tokio::time::sleep(PAUSE).await;
+                        }
                         Err(error) => {
                             self.socket = None;
                             let reason = format!("{}: {error}", self.path.display());
-                            return Outcome::Retry { done: number, reason, after: None };
+                            return Outcome::retry_after(number, reason);
                         }
                     }
                 }
@@ -166,6 +175,26 @@ mod tests {
     fn a_rule_has_one_id_for_ever() {
         // `printf distwatch:weak-cookie | sha256sum | cut -c-32`
         assert_eq!(message_id("weak-cookie"), "a069d378d11ee6f9335ec774237e84d7");
+    }
+
+    #[tokio::test]
+    async fn a_journal_that_takes_no_more_is_away_and_what_it_took_is_not_sent_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let journal = UnixDatagram::bind(&path).unwrap();
+        let batch = Batch { records: 1, bytes: 1, wait: Duration::ZERO };
+        let mut sink = Journald { socket: None, path, format: Format::Native, batch, patience: Duration::ZERO };
+        let entry = entries().remove(0);
+        let many = vec![entry.clone(); 5000];
+        let Outcome::Retry { done, reason, .. } = sink.send(&many).await else { panic!("nobody reads") };
+        assert!(done > 0 && done < many.len() && reason.contains("socket"), "{done} {reason}");
+        let expected = message(&entry, Format::Native);
+        let mut received = vec![0; expected.len() + 1];
+        for _ in 0..done {
+            let octets = journal.recv(&mut received).unwrap();
+            assert_eq!(received[..octets], expected);
+        }
+        assert_eq!(sink.send(&many[..1]).await, Outcome::DONE);
     }
 
     #[test]

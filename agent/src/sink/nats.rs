@@ -7,10 +7,11 @@ mod client;
 
 use std::time::{Duration, Instant};
 
+use ring::digest;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use super::deliver::{Batch, Deliver, Entry, Outcome, Sending};
+use super::deliver::{Batch, Deliver, Entry, Outcome, Refused, Sending};
 use super::format::render;
 use super::settings::{Format, Settings};
 use super::{Context, Kind};
@@ -160,19 +161,21 @@ impl Nats {
         Ok((client, judge(&answers)))
     }
 
-    /// The same for each attempt, and another for every other record, also where the spool was lost in between.
+    /// The same for each attempt, and another for every other record, also where the spool was lost in between or the
+    /// record never reached it.
     fn id(&self, entry: &Entry) -> String {
         let (segment, offset) = entry.id.unwrap_or_default();
-        format!("{}-{}-{segment}-{offset}-{:08x}", self.host, self.name, crc32fast::hash(&entry.line))
+        let hash = digest::digest(&digest::SHA256, &entry.line);
+        let hash: String = hash.as_ref().iter().take(16).map(|octet| format!("{octet:02x}")).collect();
+        format!("{}-{}-{segment}-{offset}-{hash}", self.host, self.name)
     }
 }
 
 /// What the answers to some records mean together. The first one that has to be sent again takes those behind it along.
 fn judge(answers: &[Result<Vec<u8>, String>]) -> Outcome {
-    let mut refused = 0;
-    let mut why = String::new();
+    let mut refused: Option<Refused> = None;
     for (number, answer) in answers.iter().enumerate() {
-        let again = |reason: String| Outcome::Retry { done: number, reason, after: None };
+        let again = |reason: String| Outcome::Retry { done: number, refused: refused.clone(), reason, after: None };
         let answer: Value = match answer {
             Ok(body) => serde_json::from_slice(body).unwrap_or_default(),
             Err(reason) => return again(reason.clone()),
@@ -183,13 +186,12 @@ fn judge(answers: &[Result<Vec<u8>, String>]) -> Outcome {
             if !error["err_code"].as_u64().is_some_and(|code| REFUSED.contains(&code)) {
                 return again(reason);
             }
-            refused += 1;
-            why = reason;
+            refused = Some(Refused { records: refused.map_or(0, |refused| refused.records) + 1, reason });
         } else if answer["stream"].as_str().is_none() {
             return again("the answer is none of JetStream's".to_owned());
         }
     }
-    Outcome::refused(refused, why)
+    Outcome::Done { refused }
 }
 
 /// A name as a word of a subject.
@@ -213,6 +215,11 @@ mod tests {
         assert!(matches!(judge(&[stored(), full(), stored()]), Outcome::Retry { done: 1, .. }));
         assert!(matches!(judge(&[Err("no stream".into())]), Outcome::Retry { done: 0, .. }));
         assert_eq!(judge(&[stored(), large()]), Outcome::refused(1, "10054 too large"));
+        let Outcome::Retry { done: 2, refused: Some(refused), .. } = judge(&[large(), stored(), full(), large()])
+        else {
+            panic!("what was refused before is counted, and what comes after is asked again");
+        };
+        assert_eq!(refused, Refused { records: 1, reason: "10054 too large".into() });
         assert!(matches!(judge(&[Ok(b"hello".to_vec())]), Outcome::Retry { done: 0, .. }));
     }
 

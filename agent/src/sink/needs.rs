@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use super::nats;
-use super::settings::{Secret, Settings, Transport};
+use super::settings::{Settings, Transport};
 use super::{http, spools};
 
 /// Files and ports of some sinks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Needs {
-    /// Folders that are read when sinks are started anew at SIGHUP: those of secrets and certificates. A file that is
+    /// Folders that are read when sinks are started anew at SIGHUP: those of secrets and certificates, and those that the
+    /// environment names in place of the system's authorities. A file that is
     /// replaced is another one, so it is its folder that is named.
     pub read: Vec<PathBuf>,
     /// Folders that are written: the spools', and those of files.
@@ -38,9 +39,11 @@ impl Needs {
         }
         if !needs.connect.is_empty() {
             needs.connect.push(DNS);
-            let proxy = |name: &&str| http::url(&std::env::var(name).ok()?).ok()?.port_or_known_default();
-            needs.connect.extend(PROXIES.iter().filter_map(proxy));
+            needs.connect.extend(PROXIES.iter().filter_map(|name| proxy_port(&std::env::var(name).ok()?)));
         }
+        let own = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        needs.read.extend(own("SSL_CERT_FILE").map(|file| folder(Path::new(&file))));
+        needs.read.extend(own("SSL_CERT_DIR").iter().flat_map(std::env::split_paths));
         for folders in [&mut needs.read, &mut needs.write] {
             folders.sort();
             folders.dedup();
@@ -59,17 +62,8 @@ impl Needs {
     }
 
     fn add(&mut self, settings: &Settings) {
-        let secret = |secret: &Secret| secret.file.clone();
-        let files = [
-            secret(&settings.secret_url),
-            secret(&settings.auth.password),
-            secret(&settings.auth.token),
-            secret(&settings.webhook.secret),
-            settings.tls.ca_file.clone(),
-            settings.tls.certificate_file.clone(),
-            settings.tls.key_file.clone(),
-        ];
-        self.read.extend(files.iter().flatten().map(|file| folder(file)));
+        let secrets = settings.secrets().into_iter().filter_map(|secret| secret.file.as_deref());
+        self.read.extend(secrets.chain(settings.tls.files()).map(folder));
         if settings.kind == "file" {
             self.write.push(folder(&settings.file.path));
         }
@@ -82,6 +76,23 @@ impl Needs {
             let web = http::url(url).ok().and_then(|url| url.port_or_known_default());
             self.connect.extend(web.or_else(|| nats::port(url)));
         }
+    }
+}
+
+/// The port of a proxy as it is written in the environment: also without a scheme, and with a user and a password.
+fn proxy_port(text: &str) -> Option<u16> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let bare = match scheme.to_ascii_lowercase().as_str() {
+        "https" => 443,
+        "http" => 80,
+        // SOCKS, in its versions.
+        _ => 1080,
+    };
+    match host.rsplit_once(':') {
+        Some((before, port)) if !before.contains(':') || before.ends_with(']') => port.parse().ok(),
+        _ => (!host.is_empty()).then_some(bare),
     }
 }
 
@@ -118,9 +129,26 @@ mod tests {
         let nats = sink("nats", "nats://broker");
         let needs = Needs::of(&[file, loki, syslog, nats], Path::new("/state"));
         assert_eq!(needs.write, [Path::new("/logs"), Path::new("/state/sinks")]);
-        assert_eq!(needs.read, [Path::new("/secrets")]);
+        assert!(needs.read.contains(&PathBuf::from("/secrets")), "besides what the environment names");
         for port in [53, 443, 4222, 6514] {
             assert!(needs.connect.contains(&port), "{port}");
         }
+    }
+
+    #[test]
+    fn a_proxy_is_written_in_many_ways() {
+        for (text, port) in [
+            ("http://proxy:3128", 3128),
+            ("proxy:3128", 3128),
+            ("http://me:p@ss:word@proxy.example:8080/", 8080),
+            ("me:secret@proxy", 80),
+            ("HTTPS://proxy", 443),
+            ("http://[::1]:3128", 3128),
+            ("http://[::1]", 80),
+            ("socks5h://proxy", 1080),
+        ] {
+            assert_eq!(proxy_port(text), Some(port), "{text}");
+        }
+        assert_eq!(proxy_port("http://"), None);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use distwatch_engine::model::Severity;
 use distwatch_engine::policy::Patterns;
 use globset::GlobMatcher;
+use ring::digest;
 
 /// One `[[sink]]`.
 #[derive(Clone, Debug)]
@@ -63,6 +64,13 @@ pub struct Settings {
     pub webhook: WebhookSettings,
     /// `nats`: the subject, in which `{event_type}` and `{host}` stand for the record's own.
     pub subject: String,
+}
+
+impl Settings {
+    /// All secrets that it has.
+    pub(crate) fn secrets(&self) -> Vec<&Secret> {
+        vec![&self.secret_url, &self.auth.password, &self.auth.token, &self.webhook.secret]
+    }
 }
 
 impl Default for Settings {
@@ -157,6 +165,27 @@ impl Secret {
     }
 }
 
+/// What is in the files and variables of a sink's secrets and certificates: the same as long as all of it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Digest([u8; 32]);
+
+impl Digest {
+    /// Reads them. One that cannot be read is like an empty one; whoever needs it says why.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        let mut hash = digest::Context::new(&digest::SHA256);
+        let mut add = |part: Option<String>| {
+            let part = part.unwrap_or_default();
+            hash.update(&(part.len() as u64).to_le_bytes());
+            hash.update(part.as_bytes());
+        };
+        settings.secrets().into_iter().for_each(|secret| add(secret.read().ok().flatten()));
+        settings.tls.files().for_each(|file| add(read_text(file).ok()));
+        let mut digest = [0; 32];
+        digest.iter_mut().zip(hash.finish().as_ref()).for_each(|(to, from)| *to = *from);
+        Self(digest)
+    }
+}
+
 /// The largest file of a secret or a certificate that is read.
 const LARGEST_FILE: u64 = 1 << 20;
 
@@ -190,6 +219,13 @@ pub struct Tls {
     pub certificate_file: Option<PathBuf>,
     /// Its key.
     pub key_file: Option<PathBuf>,
+}
+
+impl Tls {
+    /// The files that it has.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.ca_file, &self.certificate_file, &self.key_file].into_iter().flatten().map(PathBuf::as_path)
+    }
 }
 
 /// What only `file` has.

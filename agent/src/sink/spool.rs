@@ -4,7 +4,8 @@
 //! does not lose it, however it comes; [`Spool::sync`] brings it to the disk. The cursor only moves over records that
 //! are done. What a crash left half-written at the end of a segment is found by its checksum and cut off.
 //!
-//! One thread appends at a time and one reads; neither waits for the other's disk but for a moment.
+//! One thread appends at a time and one reads. Neither waits for the other's disk, and whoever asks how much there is
+//! waits for none: what is known of the segments is never held while a file is worked on.
 
 mod cursor;
 pub(crate) mod entry;
@@ -79,6 +80,8 @@ pub(crate) struct Part {
     pub(crate) end: Place,
     /// Records that could not be read any more.
     pub(crate) damaged: u64,
+    /// Why there are none, where the disk did not give them: they may be read later.
+    pub(crate) failed: Option<io::Error>,
 }
 
 #[derive(Debug)]
@@ -93,6 +96,8 @@ struct State {
     saved: Place,
     /// Files with something in them that is not on the disk yet.
     unsynced: Vec<Arc<File>>,
+    /// Segments that nobody needs any more, and whose files are still there.
+    garbage: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -145,8 +150,17 @@ impl Spool {
             segments.push_back(segment);
         }
         let start = start.unwrap_or(Place { segment: next_number, offset: BEGINNING });
-        let state =
-            State { limit, segments, writer: None, next_number, read: start, done: start, saved, unsynced: Vec::new() };
+        let state = State {
+            limit,
+            segments,
+            writer: None,
+            next_number,
+            read: start,
+            done: start,
+            saved,
+            unsynced: Vec::new(),
+            garbage: Vec::new(),
+        };
         let spool = Self { dir: dir.to_path_buf(), state: Mutex::new(state), reading: Mutex::new(None), _lock: lock };
         Ok((spool, opened))
     }
@@ -157,21 +171,27 @@ impl Spool {
     /// # Errors
     /// What the file system says; then none of them is appended.
     pub(crate) fn append(&self, encoded: &[u8], records: u64, durable: bool) -> io::Result<u64> {
-        let mut state = self.state();
-        if state.wants_segment() {
-            state.begin_segment(&self.dir)?;
-            state.remove_done(&self.dir);
+        loop {
+            let end = self.end()?;
+            // At the known end: what an attempt that failed has left there is written over.
+            end.file.write_all_at(encoded, end.place.offset)?;
+            let mut state = self.state();
+            let still =
+                |segment: &&mut Segment| end.place == (Place { segment: segment.number, offset: segment.bytes });
+            let Some(segment) = state.segments.back_mut().filter(still) else {
+                // Damage was found before it in the meantime, and nobody would read beyond that.
+                continue;
+            };
+            segment.bytes += encoded.len() as u64;
+            segment.records += records;
+            if durable && !state.unsynced.last().is_some_and(|last| Arc::ptr_eq(last, &end.file)) {
+                state.unsynced.push(end.file);
+            }
+            let discarded = state.discard();
+            drop(state);
+            self.sweep();
+            return Ok(discarded);
         }
-        let State { segments, writer, unsynced, .. } = &mut *state;
-        let (Some(segment), Some(file)) = (segments.back_mut(), writer.as_ref()) else { return Ok(0) };
-        // At the known end: what an attempt that failed has left there is written over.
-        file.write_all_at(encoded, segment.bytes)?;
-        segment.bytes += encoded.len() as u64;
-        segment.records += records;
-        if durable && !unsynced.last().is_some_and(|last| Arc::ptr_eq(last, file)) {
-            unsynced.push(Arc::clone(file));
-        }
-        Ok(state.discard(&self.dir))
     }
 
     /// Finds out whether there is space again, without a record to write.
@@ -179,13 +199,9 @@ impl Spool {
     /// # Errors
     /// What the file system says.
     pub(crate) fn probe(&self) -> io::Result<()> {
-        let mut state = self.state();
-        if state.wants_segment() {
-            state.begin_segment(&self.dir)?;
-        }
-        let (Some(segment), Some(file)) = (state.segments.back(), state.writer.as_ref()) else { return Ok(()) };
-        file.write_all_at(&[0; PROBE], segment.bytes)?;
-        file.set_len(segment.bytes)
+        let end = self.end()?;
+        end.file.write_all_at(&[0; PROBE], end.place.offset)?;
+        end.file.set_len(end.place.offset)
     }
 
     /// The next records, none where all have been read. They are read once, unless [`Spool::rewind`] is called.
@@ -197,11 +213,14 @@ impl Spool {
                 let Some(end) = state.readable() else {
                     // The space of a removed segment returns with the last handle to it.
                     *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                    return Part { entries: Vec::new(), end: state.read, damaged };
+                    return Part { entries: Vec::new(), end: state.read, damaged, failed: None };
                 };
                 (state.read, end)
             };
-            let found = self.read_at(place, end, records, bytes);
+            let found = match self.read_at(place, end, records, bytes) {
+                Ok(found) => found,
+                Err(error) => return Part { entries: Vec::new(), end: place, damaged, failed: Some(error) },
+            };
             let mut state = self.state();
             if state.read != place {
                 // Discarded in the meantime, and counted so.
@@ -214,13 +233,16 @@ impl Spool {
                 Some((entries, end)) if !entries.is_empty() => {
                     segment.read += entries.len() as u64;
                     state.read = end;
-                    return Part { entries, end, damaged };
+                    return Part { entries, end, damaged, failed: None };
                 }
                 _ => {
-                    // The rest of the segment cannot be told apart any more. What is written next takes its place.
+                    // The rest of the segment cannot be told apart any more. What is written next goes into another.
                     damaged += segment.records - segment.read;
                     segment.records = segment.read;
                     segment.bytes = place.offset;
+                    if state.segments.back().is_some_and(|last| last.number == place.segment) {
+                        state.writer = None;
+                    }
                 }
             }
         }
@@ -236,7 +258,7 @@ impl Spool {
         if let Some(segment) = state.segments.iter_mut().find(|segment| segment.number == place.segment) {
             segment.done += records;
         }
-        state.remove_done(&self.dir);
+        state.remove_done();
     }
 
     /// Reads again from the first record that is not done.
@@ -248,11 +270,12 @@ impl Spool {
         }
     }
 
-    /// Saves how far it has got, where that has changed.
+    /// Saves how far it has got, where that has changed, and removes what nobody needs any more.
     ///
     /// # Errors
     /// What the file system says.
     pub(crate) fn save_cursor(&self, durable: bool) -> io::Result<()> {
+        self.sweep();
         let done = {
             let state = self.state();
             if state.done == state.saved {
@@ -283,6 +306,11 @@ impl Spool {
         File::open(&self.dir)?.sync_all()
     }
 
+    /// Whether there is something that [`Spool::sync`] would bring to the disk.
+    pub(crate) fn has_unsynced(&self) -> bool {
+        !self.state().unsynced.is_empty()
+    }
+
     /// Takes another limit; what is over it goes with the next record.
     pub(crate) fn set_limit(&self, limit: u64) {
         self.state().limit = limit;
@@ -309,44 +337,96 @@ impl Spool {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half-way through a change.
+        // Nothing in here panics half-way through a change, and nothing waits for a disk.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads whole records between two places of a segment; `None` where that fails.
-    fn read_at(&self, place: Place, end: u64, records: usize, bytes: usize) -> Option<(Vec<Entry>, Place)> {
+    /// Where the next record goes, after beginning a segment where one is wanted. For whoever appends.
+    fn end(&self) -> io::Result<End> {
+        let number = {
+            let state = self.state();
+            if let (false, Some(segment), Some(file)) = (state.wants_segment(), state.segments.back(), &state.writer) {
+                let place = Place { segment: segment.number, offset: segment.bytes };
+                return Ok(End { place, file: Arc::clone(file) });
+            }
+            state.next_number
+        };
+        let file = Arc::new(begin_segment(&path(&self.dir, number))?);
+        let mut state = self.state();
+        state.next_number = number + 1;
+        state.writer = Some(Arc::clone(&file));
+        state.segments.push_back(Segment { number, bytes: BEGINNING, records: 0, read: 0, done: 0 });
+        state.remove_done();
+        Ok(End { place: Place { segment: number, offset: BEGINNING }, file })
+    }
+
+    /// Removes the files of segments that nobody needs any more.
+    fn sweep(&self) {
+        let garbage = std::mem::take(&mut self.state().garbage);
+        for number in garbage {
+            // Where it cannot be removed it is found by the next run, which removes it.
+            let _ = fs::remove_file(path(&self.dir, number));
+        }
+    }
+
+    /// Reads whole records between two places of a segment; `None` where there are none any more.
+    fn read_at(&self, place: Place, end: u64, records: usize, bytes: usize) -> io::Result<Option<(Vec<Entry>, Place)>> {
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         if reading.as_ref().is_none_or(|(number, _)| *number != place.segment) {
-            *reading = Some((place.segment, File::open(path(&self.dir, place.segment)).ok()?));
+            *reading = match File::open(path(&self.dir, place.segment)) {
+                Ok(file) => Some((place.segment, file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            };
         }
-        let (_, file) = reading.as_ref()?;
-        let available = usize::try_from(end - place.offset).ok()?;
+        let Some((_, file)) = reading.as_ref() else { return Ok(None) };
+        let available = usize::try_from(end - place.offset).unwrap_or(usize::MAX);
         let mut buffer = vec![0; available.min(bytes.max(1))];
-        file.read_exact_at(&mut buffer, place.offset).ok()?;
-        if let Found::Part(needed) = entry::decode(&buffer)
-            && needed <= available
-        {
-            // A single record may be longer than a batch; its head may not even have been in the buffer.
-            buffer.resize(needed, 0);
-            file.read_exact_at(&mut buffer, place.offset).ok()?;
-            if let Found::Part(needed) = entry::decode(&buffer)
-                && needed <= available
-            {
-                buffer.resize(needed, 0);
-                file.read_exact_at(&mut buffer, place.offset).ok()?;
+        loop {
+            match file.read_exact_at(&mut buffer, place.offset) {
+                Ok(()) => {}
+                // Somebody has made it shorter.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+                Err(error) => {
+                    // Another attempt opens it anew.
+                    *reading = None;
+                    return Err(error);
+                }
+            }
+            match entry::decode(&buffer) {
+                // A single record may be longer than a batch; its head may not even have been in the buffer.
+                Found::Part(needed) if needed <= available => buffer.resize(needed, 0),
+                _ => break,
             }
         }
         let mut entries = Vec::new();
         let mut at = 0;
         while entries.len() < records.max(1)
-            && let Found::Entry(mut entry, size) = entry::decode(buffer.get(at..)?)
+            && let Found::Entry(mut entry, size) = entry::decode(buffer.get(at..).unwrap_or_default())
         {
             entry.id = Some((place.segment, place.offset + at as u64));
             at += size;
             entries.push(entry);
         }
-        Some((entries, Place { segment: place.segment, offset: place.offset + at as u64 }))
+        Ok(Some((entries, Place { segment: place.segment, offset: place.offset + at as u64 })))
     }
+}
+
+/// Where the next record goes.
+struct End {
+    place: Place,
+    file: Arc<File>,
+}
+
+/// Makes a file that is a segment without records.
+fn begin_segment(path: &Path) -> io::Result<File> {
+    let file = File::options().create(true).truncate(true).write(true).open(path)?;
+    if let Err(error) = file.write_all_at(MAGIC, 0) {
+        // An empty file is nothing that a later run could read.
+        let _ = fs::remove_file(path);
+        return Err(error);
+    }
+    Ok(file)
 }
 
 impl State {
@@ -358,21 +438,6 @@ impl State {
         let Some(active) = self.segments.back().filter(|_| self.writer.is_some()) else { return true };
         let largest = (self.limit / SEGMENTS).min(LARGEST_SEGMENT);
         active.bytes >= largest || (active.bytes >= DONE_SEGMENT && active.done == active.records)
-    }
-
-    fn begin_segment(&mut self, dir: &Path) -> io::Result<()> {
-        let number = self.next_number;
-        let path = path(dir, number);
-        let file = File::options().create(true).truncate(true).write(true).open(&path)?;
-        if let Err(error) = file.write_all_at(MAGIC, 0) {
-            // An empty file is nothing that a later run could read.
-            let _ = fs::remove_file(path);
-            return Err(error);
-        }
-        self.next_number += 1;
-        self.writer = Some(Arc::new(file));
-        self.segments.push_back(Segment { number, bytes: BEGINNING, records: 0, read: 0, done: 0 });
-        Ok(())
     }
 
     /// Where the segment that is read from ends, after going on to the next one where this is read to its end.
@@ -390,30 +455,29 @@ impl State {
         }
     }
 
-    /// Removes the segments of which everything is done, but for the one that is written.
-    fn remove_done(&mut self, dir: &Path) {
+    /// Gives up the segments of which everything is done, but for the one that is written.
+    fn remove_done(&mut self) {
         while self.segments.len() > 1
             && let Some(first) = self.segments.front()
             && first.done == first.records
         {
-            self.remove_first(dir);
+            self.remove_first();
         }
     }
 
-    /// Removes the oldest segments until the rest keeps to the limit. Returns how many records nobody has read.
-    fn discard(&mut self, dir: &Path) -> u64 {
+    /// Gives up the oldest segments until the rest keeps to the limit. Returns how many records nobody has read.
+    fn discard(&mut self) -> u64 {
         let mut lost = 0;
         while self.segments.len() > 1 && self.segments.iter().map(|segment| segment.bytes).sum::<u64>() > self.limit {
             lost += self.segments.front().map_or(0, |first| first.records - first.read);
-            self.remove_first(dir);
+            self.remove_first();
         }
         lost
     }
 
-    fn remove_first(&mut self, dir: &Path) {
+    fn remove_first(&mut self) {
         let Some(removed) = self.segments.pop_front() else { return };
-        // Where it cannot be removed it is found by the next run, which removes it.
-        let _ = fs::remove_file(path(dir, removed.number));
+        self.garbage.push(removed.number);
         if let Some(first) = self.segments.front() {
             let start = Place { segment: first.number, offset: BEGINNING };
             self.read = self.read.max(start);

@@ -178,7 +178,7 @@ impl Health {
 }
 
 /// A server's words, short and harmless to a terminal.
-fn short(reason: &str) -> String {
+pub(crate) fn short(reason: &str) -> String {
     let start: String = reason.chars().take(QUOTED).collect();
     safe(&start).into_owned()
 }

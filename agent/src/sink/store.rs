@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex as PatientMutex, MutexGuard as PatientMutexGuard};
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
@@ -30,8 +31,8 @@ const RECORD_COST: usize = 200;
 /// Octets that are written to a spool at once.
 const CHUNK: usize = 256 << 10;
 
-/// A write that took longer shows that the disk holds everybody up. Then alerts go by way of the queue for
-/// [`MERCY`], for the analysis must not be held up.
+/// A write that takes longer shows that the disk holds everybody up. Then alerts go by way of the queue for
+/// [`MERCY`], for whoever brings them must not be held up.
 const SLOW: Duration = Duration::from_millis(50);
 
 /// How long a disk that was slow is not waited for.
@@ -49,7 +50,10 @@ pub(crate) struct Store {
     /// Something has come for the worker.
     pub(crate) ready: Notify,
     queue: Mutex<Queue>,
-    writing: Mutex<Writing>,
+    /// Held while the disk is worked on, which may take for ever: nobody waits for it who has something else to do.
+    writing: PatientMutex<Writing>,
+    /// Records that were taken from the queue and are not written yet, for those who only want to know.
+    pending: AtomicU64,
     /// Records that the worker has taken past the disk and not sent yet.
     in_hand: AtomicU64,
     /// The spool could not be written.
@@ -109,7 +113,8 @@ impl Store {
             spool,
             ready: Notify::new(),
             queue: Mutex::default(),
-            writing: Mutex::default(),
+            writing: PatientMutex::default(),
+            pending: AtomicU64::new(0),
             in_hand: AtomicU64::new(0),
             failing: AtomicBool::new(false),
             slow: AtomicBool::new(false),
@@ -135,17 +140,30 @@ impl Store {
             }
         }
         let held_up = self.failing.load(Ordering::Relaxed) || self.slow.load(Ordering::Relaxed);
-        if record.alert.is_some() && !held_up {
-            self.write(&mut Vec::new());
+        if record.alert.is_none() || held_up {
+            return;
+        }
+        match self.writing.try_lock_for(SLOW) {
+            Some(writing) => {
+                self.write_with(writing, &mut Vec::new());
+            }
+            // Somebody else waits for the disk, and nobody knows how long.
+            None => self.slow.store(true, Ordering::Relaxed),
         }
     }
 
     /// Moves everything from the queue into the spool. Returns whether there was anything. `buffer` is for reuse.
     pub(crate) fn write(&self, buffer: &mut Vec<u8>) -> bool {
-        let mut writing = self.writing();
-        if writing.slow_since.is_some_and(|since| since.elapsed() > MERCY) {
-            writing.slow_since = None;
-            self.slow.store(false, Ordering::Relaxed);
+        self.write_with(self.writing.lock(), buffer)
+    }
+
+    fn write_with(&self, mut writing: PatientMutexGuard<'_, Writing>, buffer: &mut Vec<u8>) -> bool {
+        if self.slow.load(Ordering::Relaxed) {
+            let since = *writing.slow_since.get_or_insert_with(Instant::now);
+            if since.elapsed() > MERCY {
+                writing.slow_since = None;
+                self.slow.store(false, Ordering::Relaxed);
+            }
         }
         if writing.next_attempt.is_some_and(|at| at > Instant::now()) {
             return false;
@@ -153,11 +171,7 @@ impl Store {
         let mut wrote = false;
         loop {
             let start = Instant::now();
-            if writing.pending.is_empty() {
-                let mut queue = self.queue();
-                queue.bytes = 0;
-                std::mem::swap(&mut writing.pending, &mut queue.records);
-            }
+            self.refill(&mut writing);
             let (records, result) = match writing.pending.is_empty() {
                 false => self.append(&writing.pending, buffer),
                 // Nothing to write, but somebody should know when it could be.
@@ -175,6 +189,7 @@ impl Store {
                 break;
             }
             writing.pending.drain(..records);
+            self.pending.store(writing.pending.len() as u64, Ordering::SeqCst);
             writing.next_attempt = None;
             self.failing.store(false, Ordering::Relaxed);
             if self.counters.disk(None) {
@@ -193,8 +208,11 @@ impl Store {
         }
     }
 
-    /// What the worker sends next; `None` where there is nothing.
-    pub(crate) fn next(&self, batch: Batch) -> Option<Next> {
+    /// What the worker sends next; `None` where there is nothing. Waits for the disk.
+    ///
+    /// # Errors
+    /// A sentence that says why the spool cannot be read. It may be later.
+    pub(crate) fn next(&self, batch: Batch) -> Result<Option<Next>, String> {
         let part = self.spool.read(batch.records, batch.bytes);
         if part.damaged > 0 {
             warn!(sink = self.name, records = part.damaged, "records of the spool are damaged and lost");
@@ -202,13 +220,16 @@ impl Store {
             self.counters.remark("a part of the spool was damaged");
         }
         if !part.entries.is_empty() {
-            return Some(Next { entries: part.entries, end: Some(part.end) });
+            return Ok(Some(Next { entries: part.entries, end: Some(part.end) }));
+        }
+        if let Some(error) = part.failed {
+            return Err(format!("the spool cannot be read: {error}"));
         }
         if !self.failing.load(Ordering::Relaxed) {
-            return None;
+            return Ok(None);
         }
         let entries = self.take_from_memory(batch);
-        (!entries.is_empty()).then_some(Next { entries, end: None })
+        Ok((!entries.is_empty()).then_some(Next { entries, end: None }))
     }
 
     /// Whether anything waits for the spool.
@@ -226,11 +247,38 @@ impl Store {
         self.fsync.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records that the server has not taken.
+    /// Records that the server has not taken. Waits for no disk.
     pub(crate) fn queued(&self) -> u64 {
-        let pending = self.writing().pending.len() + self.queue().records.len();
         // In this order, so that what changes hands meanwhile is counted twice rather than not at all.
-        pending as u64 + self.in_hand.load(Ordering::SeqCst) + self.spool.waiting()
+        let queued = self.queue().records.len() as u64;
+        let pending = self.pending.load(Ordering::SeqCst);
+        queued + pending + self.in_hand.load(Ordering::SeqCst) + self.spool.waiting()
+    }
+
+    /// Takes back what was taken past the disk and is not sent: it is the next to be written.
+    pub(crate) fn put_back(&self, entries: &[Entry]) {
+        let mut writing = self.writing.lock();
+        for Entry { time, event_type, line, .. } in entries.iter().rev() {
+            // What filters ask of it has been asked.
+            let (time, event_type, line) = (*time, *event_type, line.as_slice().into());
+            writing.pending.push_front(Arc::new(Outgoing { time, event_type, alert: None, line }));
+        }
+        self.pending.store(writing.pending.len() as u64, Ordering::SeqCst);
+    }
+
+    /// Makes one more attempt to write what is only in memory; what cannot be written is lost with it, and counted.
+    pub(crate) fn give_up(&self) {
+        self.writing.lock().next_attempt = None;
+        self.write(&mut Vec::new());
+        let mut writing = self.writing.lock();
+        self.refill(&mut writing);
+        let lost = writing.pending.len() as u64;
+        writing.pending.clear();
+        self.pending.store(0, Ordering::SeqCst);
+        if lost > 0 {
+            warn!(sink = self.name, records = lost, "the spool cannot be written: records in memory are lost");
+            self.counters.add(Fate::DiskFull, lost);
+        }
     }
 
     /// What was taken past the disk is no longer under way.
@@ -240,15 +288,11 @@ impl Store {
 
     /// Takes records past the disk, where that is full and everything on it has been read.
     fn take_from_memory(&self, batch: Batch) -> Vec<Entry> {
-        let mut writing = self.writing();
+        let mut writing = self.writing.lock();
         if self.spool.unread() > 0 {
             return Vec::new();
         }
-        if writing.pending.is_empty() {
-            let mut queue = self.queue();
-            queue.bytes = 0;
-            std::mem::swap(&mut writing.pending, &mut queue.records);
-        }
+        self.refill(&mut writing);
         let mut entries = Vec::new();
         let mut bytes = 0;
         while entries.len() < batch.records.max(1)
@@ -261,7 +305,18 @@ impl Store {
             writing.pending.pop_front();
         }
         self.in_hand.store(entries.len() as u64, Ordering::SeqCst);
+        self.pending.store(writing.pending.len() as u64, Ordering::SeqCst);
         entries
+    }
+
+    /// Takes what is in the queue, where nothing is left of what was taken before.
+    fn refill(&self, writing: &mut Writing) {
+        if writing.pending.is_empty() {
+            let mut queue = self.queue();
+            queue.bytes = 0;
+            std::mem::swap(&mut writing.pending, &mut queue.records);
+            self.pending.store(writing.pending.len() as u64, Ordering::SeqCst);
+        }
     }
 
     /// Appends the first of these to the spool; how many, and how that went.
@@ -300,12 +355,95 @@ impl Store {
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn writing(&self) -> MutexGuard<'_, Writing> {
-        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Store {
+    /// A record that was offered while its sink was taken away goes into the spool as well.
+    fn drop(&mut self) {
+        self.write(&mut Vec::new());
     }
 }
 
 fn cost(record: &Outgoing) -> usize {
     record.line.len() + RECORD_COST
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+
+    use distwatch_engine::model::{AlertStatus, Severity};
+    use distwatch_engine::time::Timestamp;
+
+    use super::*;
+    use crate::record::EventType;
+    use crate::sink::outgoing::AlertFacts;
+
+    /// Longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    const ALL: Batch = Batch { records: 100, bytes: 1 << 20, wait: Duration::ZERO };
+
+    fn alert(line: &str) -> Arc<Outgoing> {
+        let facts = AlertFacts { severity: Severity::High, rule_id: "bad-cookie".into(), status: AlertStatus::New };
+        let (time, event_type) = (Timestamp::EPOCH, EventType::Alert);
+        Arc::new(Outgoing { time, event_type, alert: Some(facts), line: line.as_bytes().into() })
+    }
+
+    fn store(dir: &Path) -> Arc<Store> {
+        Arc::new(Store::open("test", dir, 1 << 20, Fsync::Interval).unwrap())
+    }
+
+    fn lines(store: &Store) -> Vec<String> {
+        let entries = store.next(ALL).unwrap().map(|next| next.entries).unwrap_or_default();
+        entries.into_iter().map(|entry| String::from_utf8(entry.line).unwrap()).collect()
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_for_a_write_that_hangs() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        let (said, heard) = channel();
+        let hangs = store.writing.lock();
+        let other = Arc::clone(&store);
+        let thread = thread::spawn(move || {
+            for line in ["1", "2", "3"] {
+                other.push(&alert(line));
+                said.send(other.queued()).unwrap();
+            }
+        });
+        let queued: Vec<u64> = (0..3).map(|_| heard.recv_timeout(PATIENCE).expect("it goes on")).collect();
+        assert_eq!(queued, [1, 2, 3]);
+        assert!(store.slow.load(Ordering::Relaxed), "it is waited for once, and not by each");
+        drop(hangs);
+        thread.join().unwrap();
+        assert!(store.write(&mut Vec::new()));
+        assert_eq!(lines(&store), ["1", "2", "3"]);
+    }
+
+    #[test]
+    fn what_was_taken_past_the_disk_and_not_sent_is_the_next_to_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = store(dir.path());
+        store.failed(&io::Error::from(io::ErrorKind::StorageFull));
+        ["1", "2", "3"].iter().for_each(|line| store.push(&alert(line)));
+        let taken = store.next(ALL).unwrap().unwrap();
+        assert_eq!((taken.entries.len(), taken.end), (3, None));
+        store.push(&alert("4"));
+        store.put_back(&taken.entries[1..]);
+        store.put_down();
+        assert_eq!(store.queued(), 3);
+        store.give_up();
+        assert_eq!(store.counters.records()[Fate::DiskFull.name()], 0, "the disk has space");
+        assert_eq!(lines(&store), ["2", "3", "4"]);
+    }
+
+    #[test]
+    fn what_was_offered_to_the_last_is_in_the_spool() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = Outgoing { alert: None, event_type: EventType::Link, ..(*alert("1")).clone() };
+        store(dir.path()).push(&Arc::new(link));
+        assert_eq!(lines(&store(dir.path())), ["1"]);
+    }
 }

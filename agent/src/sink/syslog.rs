@@ -1,21 +1,25 @@
 //! `syslog`: RFC 5424 over UDP, TCP (octet counting) or TLS.
 //!
-//! None of these has acknowledgements. What was sent over a connection in the last ten seconds before it failed is
-//! therefore sent again; over UDP it is when the host says that nobody listens.
+//! None of these has acknowledgements. What was sent over a connection is therefore kept for ten seconds, and longer where
+//! the other host has not acknowledged its octets by then; it is sent again when the connection turns out to be broken
+//! before that. Over UDP it is when the host says that nobody listens.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::ioctl::{Getter, Opcode, ioctl};
+use rustix::net::sockopt;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UdpSocket};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
-use super::deliver::{Batch, Deliver, Entry, Outcome, Sending};
+use super::deliver::{Batch, Deliver, Entry, Outcome, Sending, Settled};
 use super::format::{AlertView, render, syslog_level};
 use super::settings::{Format, Settings, SyslogSettings, Transport};
 use super::{Context, Kind, tls};
@@ -30,6 +34,13 @@ pub(super) const KIND: Kind = Kind {
 
 /// How long what was sent may still turn out to be lost: a server that runs reads its socket within moments.
 const SETTLES: Duration = Duration::from_secs(10);
+
+/// How long octets may wait for the other host to acknowledge them before the connection counts as broken. A firewall that
+/// has forgotten an idle connection says nothing.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
+
+/// How often an idle connection is tried, once it has been idle for so long.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How long the other side may take to close the connection after us.
 const PARTING: Duration = Duration::from_secs(2);
@@ -48,6 +59,8 @@ struct Syslog {
     tls: Option<Arc<ClientConfig>>,
     patience: Duration,
     connection: Option<Connection>,
+    /// Which of a name's addresses datagrams go to next.
+    turn: usize,
 }
 
 enum Connection {
@@ -55,9 +68,22 @@ enum Connection {
     Stream(Box<dyn Both>),
 }
 
-trait Both: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+trait Both: AsyncRead + AsyncWrite + Send + Sync + Unpin {
+    /// What it goes over.
+    fn tcp(&self) -> &TcpStream;
+}
 
-impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Both for S {}
+impl Both for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Both for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
 
 fn open(settings: &Settings, context: &Context<'_>) -> Result<Box<dyn Deliver>, String> {
     let tls = match settings.syslog.transport {
@@ -73,6 +99,7 @@ fn open(settings: &Settings, context: &Context<'_>) -> Result<Box<dyn Deliver>, 
         tls,
         patience: settings.timeout,
         connection: None,
+        turn: 0,
     }))
 }
 
@@ -97,6 +124,24 @@ impl Deliver for Syslog {
 
     fn settles_after(&self) -> Option<Duration> {
         Some(SETTLES)
+    }
+
+    fn settled(&mut self) -> Pin<Box<dyn Future<Output = Settled> + Send + '_>> {
+        Box::pin(async move {
+            let lost = match self.connection.as_mut() {
+                Some(Connection::Datagrams(_)) => return Settled::Due,
+                Some(Connection::Stream(stream)) => match (is_closed(stream).await, unacknowledged(stream.tcp())) {
+                    (false, Ok(0)) => return Settled::Due,
+                    // The kernel ends the connection when this lasts.
+                    (false, Ok(_)) => return Settled::NotYet,
+                    (false, Err(error)) => error.to_string(),
+                    (true, _) => "the server has closed the connection".to_owned(),
+                },
+                None => "there is no connection any more".to_owned(),
+            };
+            self.connection = None;
+            Settled::Lost(lost)
+        })
     }
 
     fn close(&mut self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
@@ -153,12 +198,15 @@ impl Syslog {
         }
     }
 
-    async fn connect(&self) -> Result<Connection, String> {
+    async fn connect(&mut self) -> Result<Connection, String> {
         let address = &self.settings.address;
         let failed = |error: std::io::Error| format!("{address}: {error}");
         if self.settings.transport == Transport::Udp {
-            let target = tokio::net::lookup_host(address).await.map_err(failed)?.next();
+            // Whether somebody listens shows only later, so each attempt takes the next address.
+            let targets: Vec<_> = tokio::net::lookup_host(address).await.map_err(failed)?.collect();
+            let target = targets.get(self.turn % targets.len().max(1)).copied();
             let target = target.ok_or_else(|| format!("{address} has no address"))?;
+            self.turn = self.turn.wrapping_add(1);
             let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             let socket = UdpSocket::bind(any).await.map_err(failed)?;
             socket.connect(target).await.map_err(failed)?;
@@ -166,6 +214,7 @@ impl Syslog {
         }
         let stream = TcpStream::connect(address).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
+        watch(&stream).map_err(|error| failed(error.into()))?;
         let Some(config) = &self.tls else { return Ok(Connection::Stream(Box::new(stream))) };
         let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
@@ -206,6 +255,23 @@ async fn is_closed(stream: &mut Box<dyn Both>) -> bool {
     }
 }
 
+/// Has the kernel find out by itself that the other host is gone.
+fn watch(stream: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_tcp_user_timeout(stream, u32::try_from(UNACKNOWLEDGED.as_millis()).unwrap_or(u32::MAX))?;
+    sockopt::set_tcp_keepidle(stream, KEEPALIVE)?;
+    sockopt::set_tcp_keepintvl(stream, KEEPALIVE / 4)?;
+    sockopt::set_socket_keepalive(stream, true)
+}
+
+/// Octets that the other host has not acknowledged (`SIOCOUTQ`, tcp(7)).
+#[allow(unsafe_code)] // No crate in use wraps this question.
+fn unacknowledged(stream: &TcpStream) -> rustix::io::Result<i32> {
+    /// The same number as `TIOCOUTQ`.
+    const SIOCOUTQ: Opcode = libc::TIOCOUTQ as Opcode;
+    // SAFETY: the kernel answers this with one `int`, and reads nothing.
+    unsafe { ioctl(stream, Getter::<SIOCOUTQ, i32>::new()) }
+}
+
 /// A field of the header: printable ASCII without spaces, `-` where there is nothing.
 fn header(text: &str, longest: usize) -> String {
     let field: String = text.chars().filter(char::is_ascii_graphic).take(longest).collect();
@@ -226,20 +292,27 @@ fn parameter(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::super::format::testing::entries;
     use super::*;
 
-    #[test]
-    fn a_message_is_that_of_rfc_5424() {
-        let sink = Syslog {
+    fn sink() -> Syslog {
+        Syslog {
             settings: SyslogSettings::default(),
             format: Format::Native,
             batch: Batch { records: 1, bytes: 1, wait: Duration::ZERO },
             host: "sensor-1".into(),
             tls: None,
-            patience: Duration::ZERO,
+            patience: Duration::from_secs(30),
             connection: None,
-        };
+            turn: 0,
+        }
+    }
+
+    #[test]
+    fn a_message_is_that_of_rfc_5424() {
+        let sink = sink();
         for entry in entries() {
             let text = String::from_utf8(sink.message(&entry)).unwrap();
             let fields: Vec<&str> = text.splitn(7, ' ').collect();
@@ -251,6 +324,49 @@ mod tests {
             assert!(fields[6].starts_with("[distwatch@32473 event_type=\""));
             assert!(text.as_bytes().ends_with(&entry.line));
         }
+    }
+
+    /// A sink, and the server's end of its connection.
+    async fn connected() -> (Syslog, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut sink = Syslog { settings: SyslogSettings { address, ..SyslogSettings::default() }, ..sink() };
+        assert_eq!(sink.send(&entries()).await, Outcome::DONE);
+        (sink, listener.accept().await.unwrap().0)
+    }
+
+    /// What is said of what was sent, once that is no longer `now`.
+    async fn settled_unless(sink: &mut Syslog, now: &Settled) -> Settled {
+        let wait = async {
+            loop {
+                match sink.settled().await {
+                    said if said == *now => tokio::task::yield_now().await,
+                    said => return said,
+                }
+            }
+        };
+        timeout(Duration::from_secs(30), wait).await.expect("it changes its mind")
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_to_a_server_that_closes_the_connection_is_in_doubt_without_a_further_record() {
+        let (mut sink, server) = connected().await;
+        assert_eq!(settled_unless(&mut sink, &Settled::NotYet).await, Settled::Due);
+        drop(server);
+        assert!(matches!(settled_unless(&mut sink, &Settled::Due).await, Settled::Lost(_)));
+        assert!(sink.connection.is_none(), "what is sent again goes over another one");
+    }
+
+    #[tokio::test]
+    async fn what_the_other_host_has_not_acknowledged_does_not_settle() {
+        let (mut sink, mut server) = connected().await;
+        // Nobody reads, until the other host takes no more.
+        let Some(Connection::Stream(stream)) = sink.connection.as_mut() else { panic!("it is connected") };
+        while stream.tcp().try_write(&[b' '; 4096]).is_ok() {}
+        assert_eq!(sink.settled().await, Settled::NotYet);
+        let reading = tokio::spawn(async move { tokio::io::copy(&mut server, &mut tokio::io::sink()).await });
+        assert_eq!(settled_unless(&mut sink, &Settled::NotYet).await, Settled::Due);
+        reading.abort();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Text with parts of a record in it: `{{alert.reason}}`.
 
 use distwatch_engine::text::safe;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 /// A text that was checked.
@@ -12,14 +13,18 @@ pub(crate) struct Template {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
     Text(String),
-    /// The keys that lead to a part of the record; none for all of it.
-    Part(Vec<String>),
+    /// The keys that lead to a part of the record; none for all of it. Whether it stands between the quotes of a string,
+    /// were the text JSON.
+    Part {
+        keys: Vec<String>,
+        quoted: bool,
+    },
 }
 
 /// What text from a record must not break out of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Escape {
-    /// A string of JSON.
+    /// JSON: what stands in a string stays in it, and everywhere else a value is put in.
     Json,
     /// The value of a header.
     Header,
@@ -35,8 +40,10 @@ impl Template {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut rest = text;
+        let mut quoted = false;
         while let Some((before, after)) = rest.split_once("{{") {
             if !before.is_empty() {
+                quoted = ends_quoted(before, quoted);
                 pieces.push(Piece::Text(before.to_owned()));
             }
             let Some((path, after)) = after.split_once("}}") else {
@@ -53,7 +60,7 @@ impl Template {
             if !keys.iter().all(is_key) {
                 return Err(format!("`{{{{{}}}}}` is no path into a record, as {{{{alert.reason}}}} is", safe(path)));
             }
-            pieces.push(Piece::Part(keys));
+            pieces.push(Piece::Part { keys, quoted });
             rest = after;
         }
         if !rest.is_empty() {
@@ -67,18 +74,27 @@ impl Template {
         self.pieces.iter().all(|piece| matches!(piece, Piece::Text(_)))
     }
 
+    /// Whether it is JSON with any record.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn check_json(&self) -> Result<(), String> {
+        let filled = self.fill(&Value::Null, Escape::Json);
+        serde_json::from_str::<IgnoredAny>(&filled).map(drop).map_err(|error| format!("it is no JSON: {error}"))
+    }
+
     /// Puts the parts of a record in. One that is not there is empty.
     pub(crate) fn fill(&self, record: &Value, escape: Escape) -> String {
         let mut out = String::new();
         for piece in &self.pieces {
             match piece {
                 Piece::Text(text) => out.push_str(text),
-                Piece::Part(keys) => {
+                Piece::Part { keys, quoted } => {
                     let part = keys.iter().try_fold(record, |value, key| match value {
                         Value::Array(list) => list.get(key.parse::<usize>().ok()?),
                         value => value.get(key),
                     });
-                    write_part(part.unwrap_or(&Value::Null), escape, &mut out);
+                    write_part(part.unwrap_or(&Value::Null), escape, *quoted, &mut out);
                 }
             }
         }
@@ -86,8 +102,9 @@ impl Template {
     }
 }
 
-fn write_part(part: &Value, escape: Escape, out: &mut String) {
+fn write_part(part: &Value, escape: Escape, quoted: bool, out: &mut String) {
     match (part, escape) {
+        (other, Escape::Json) if !quoted => out.push_str(&other.to_string()),
         (Value::Null, _) => {}
         (Value::String(text), Escape::Plain) => out.push_str(text),
         (Value::String(text), Escape::Header) => {
@@ -98,9 +115,25 @@ fn write_part(part: &Value, escape: Escape, out: &mut String) {
             let quoted = part.to_string();
             out.push_str(quoted.strip_prefix('"').and_then(|it| it.strip_suffix('"')).unwrap_or_default());
         }
+        // A list or the like within a string is its text.
+        (other, Escape::Json) => write_part(&Value::String(other.to_string()), escape, quoted, out),
         (other, Escape::Header) => out.extend(other.to_string().chars().filter(char::is_ascii)),
-        (other, _) => out.push_str(&other.to_string()),
+        (other, Escape::Plain) => out.push_str(&other.to_string()),
     }
+}
+
+/// Whether a string of JSON is open at the end of some text, when it was or was not at the beginning.
+fn ends_quoted(text: &str, mut quoted: bool) -> bool {
+    let mut escaped = false;
+    for octet in text.bytes() {
+        match octet {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    quoted
 }
 
 #[cfg(test)]
@@ -117,7 +150,7 @@ mod tests {
     #[test]
     fn parts_of_a_record_stand_where_their_paths_stood() {
         assert_eq!(
-            fill("n={{alert.count}} {{ alert.references }} {{alert.references.0}}", Escape::Json),
+            fill("n={{alert.count}} {{ alert.references }} {{alert.references.0}}", Escape::Plain),
             r#"n=3 ["G1"] G1"#
         );
         assert_eq!(fill("<{{alert.nothing.at.all}}>", Escape::Plain), "<>");
@@ -129,6 +162,19 @@ mod tests {
         let body = fill(r#"{"text":"{{alert.reason}}"}"#, Escape::Json);
         assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["text"], "a \"b\"\r\nX: 1 ü");
         assert_eq!(fill("{{alert.reason}}", Escape::Header), "a \"b\"??X: 1 ?");
+    }
+
+    #[test]
+    fn json_stays_json_wherever_a_part_stands() {
+        let template = r#"{"a\"{{alert.references}}": "{{alert}} {{alert.none}}", "b": [{{alert.reason}}, {{alert.none}}, {{alert}}]}"#;
+        Template::parse(template).unwrap().check_json().unwrap();
+        let body: Value = serde_json::from_str(&fill(template, Escape::Json)).unwrap();
+        assert_eq!(body["b"][0], "a \"b\"\r\nX: 1 ü");
+        assert_eq!((&body["b"][1], &body["b"][2]["count"]), (&Value::Null, &json!(3)));
+        assert!(body["a\"[\"G1\"]"].as_str().unwrap().contains("\"count\":3"));
+        for wrong in ["{{alert.reason}} is wrong", r#"{"a": }"#, r#"{"a": "{{alert.reason}}}"#] {
+            assert!(Template::parse(wrong).unwrap().check_json().is_err(), "{wrong}");
+        }
     }
 
     #[test]

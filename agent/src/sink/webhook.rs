@@ -57,7 +57,7 @@ fn open(settings: &Settings, _: &Context<'_>) -> Result<Box<dyn Deliver>, String
         false => "application/x-ndjson".to_owned(),
     });
     let escape = if content_type.contains("json") { Escape::Json } else { Escape::Plain };
-    let key = settings.webhook.secret.read()?.map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()));
+    let key = settings.webhook.secret.read()?.map(|secret| key(&secret)).transpose()?;
     let format = settings.format;
     Ok(Box::new(Webhook { http, url, format, batch, body, headers, content_type, escape, key }))
 }
@@ -107,6 +107,14 @@ impl Webhook {
     }
 }
 
+/// The key of the signature: the text as it stands or, with `whsec_` before it, the octets of which it is the base64.
+fn key(secret: &str) -> Result<hmac::Key, String> {
+    let decode =
+        |text| STANDARD.decode(text).map_err(|_| "the secret begins with whsec_, but no base64 follows".to_owned());
+    let octets = secret.strip_prefix("whsec_").map_or_else(|| Ok(secret.as_bytes().to_vec()), decode)?;
+    Ok(hmac::Key::new(hmac::HMAC_SHA256, &octets))
+}
+
 /// The same for the same records, also after a restart.
 fn id(batch: &[Entry]) -> String {
     let mut hash = crc32fast::Hasher::new();
@@ -134,6 +142,13 @@ mod tests {
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"key");
         let signed = signature(&key, "msg_1", "1614265330", br#"{"test": 2432232314}"#);
         assert_eq!(signed, "v1,JYEBfyq5bxCpG1AwdnAXovrjhgNdJUQo9x0/izmGveQ=");
+    }
+
+    #[test]
+    fn a_secret_of_the_standard_webhooks_specification_is_base64_after_its_prefix() {
+        let sign = |secret| signature(&key(secret).unwrap(), "msg_1", "1614265330", b"{}");
+        assert_eq!(sign("whsec_a2V5"), sign("key"));
+        assert!(!key("whsec_?").unwrap_err().contains('?'));
     }
 
     #[test]

@@ -9,14 +9,18 @@ use tokio::time::{sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
-use super::deliver::{Deliver, Entry, Outcome};
-use super::settings::Settings;
+use super::blocking;
+use super::deliver::{Deliver, Entry, Outcome, Refused, Settled};
+use super::settings::{Fsync, Settings};
 use super::spool::Place;
-use super::status::Fate;
-use super::store::Store;
+use super::status::{Fate, short};
+use super::store::{Next, Store};
 
 /// How long the cursor may lag behind while much is sent: so much is sent twice after a `kill -9`.
 const CURSOR_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often a sink is asked that cannot say yet whether what was sent has arrived.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What workers are told.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +48,10 @@ pub(crate) struct Worker {
     reopened: u64,
     /// Sent, but not beyond doubt yet.
     settling: VecDeque<Settling>,
+    /// The server refused some of what it got last.
+    refusing: bool,
+    /// When the sink is asked again whether that has arrived.
+    ask_again: Option<Instant>,
     /// The first place of the spool that has never been sent.
     fresh: Place,
     cursor_saved: Instant,
@@ -61,8 +69,8 @@ enum Ended {
     Sent,
     /// Everything since the last record beyond doubt is to be read again.
     Rewound,
-    /// Somebody wants the worker to leave.
-    Leave,
+    /// Somebody wants the worker to leave; so many records, the last ones, are not done.
+    Leave(usize),
 }
 
 impl Worker {
@@ -80,6 +88,8 @@ impl Worker {
             control,
             reopened,
             settling: VecDeque::new(),
+            refusing: false,
+            ask_again: None,
             fresh: Place::default(),
             cursor_saved: Instant::now(),
         }
@@ -89,34 +99,56 @@ impl Worker {
     pub(crate) async fn run(mut self) {
         loop {
             let phase = self.obey();
-            self.settle();
+            self.settle().await;
             if phase == Phase::Stop || matches!(phase, Phase::Flush(until) if until <= Instant::now()) {
                 break;
             }
-            let Some(next) = self.store.next(self.sink.batch()) else {
-                self.save_cursor();
-                if phase != Phase::Run {
-                    self.finish(phase).await;
-                    break;
+            let next = match self.next().await {
+                Ok(Some(next)) => next,
+                Ok(None) => {
+                    self.save_cursor().await;
+                    if phase != Phase::Run {
+                        self.finish(phase).await;
+                        break;
+                    }
+                    self.wait().await;
+                    continue;
                 }
-                self.wait().await;
-                continue;
+                Err(reason) => {
+                    if self.store.counters.failed(&reason) {
+                        warn!(sink = self.store.name, reason, "records wait until the spool can be read");
+                    }
+                    let wait = self.backoff.next(None);
+                    match self.pause(wait).await {
+                        true => continue,
+                        false => break,
+                    }
+                }
             };
             let ended = self.send(&next.entries, next.end).await;
+            if let (Ended::Leave(left), None) = (&ended, next.end) {
+                // It was never on the disk: who comes next takes it from memory as well, or it is written after all.
+                let done = next.entries.len().saturating_sub(*left);
+                let (store, left) = (Arc::clone(&self.store), next.entries.get(done..).unwrap_or_default().to_vec());
+                let _ = blocking(move || store.put_back(&left)).await;
+            }
             self.store.put_down();
             match ended {
-                Ended::Sent if self.cursor_saved.elapsed() >= CURSOR_INTERVAL => self.save_cursor(),
+                Ended::Sent if self.cursor_saved.elapsed() >= CURSOR_INTERVAL => self.save_cursor().await,
                 Ended::Sent | Ended::Rewound => {}
-                Ended::Leave => {
-                    if next.end.is_none() {
-                        // It was never on the disk, and nobody waits any longer.
-                        self.store.counters.add(Fate::DiskFull, next.entries.len() as u64);
-                    }
-                    break;
-                }
+                Ended::Leave(_) => break,
             }
         }
-        self.save_cursor();
+        if !self.settling.is_empty() && self.sink.settled().await == Settled::All {
+            self.settle_all();
+        }
+        self.save_cursor().await;
+    }
+
+    /// What is sent next. The disk may take its time, and the tasks of other sinks must not wait for it.
+    async fn next(&mut self) -> Result<Option<Next>, String> {
+        let (store, batch) = (Arc::clone(&self.store), self.sink.batch());
+        blocking(move || store.next(batch)).await?
     }
 
     /// Sends a batch until it is done.
@@ -127,44 +159,37 @@ impl Worker {
             let outcome = tokio::select! {
                 biased;
                 outcome = self.sink.send(rest) => outcome,
-                () = leave => return Ended::Leave,
+                () = leave => return Ended::Leave(rest.len()),
             };
             let (reason, after) = match outcome {
                 Outcome::Done { refused } => {
-                    let refused = refused.map_or(0, |refused| {
-                        warn!(sink = self.store.name, records = refused.records, reason = refused.reason, "refused");
-                        self.store.counters.remark(&format!("{} records refused: {}", refused.records, refused.reason));
-                        refused.records.min(rest.len())
-                    });
-                    self.store.counters.add(Fate::Refused, refused as u64);
-                    self.taken(rest, refused as u64, end);
+                    self.taken(rest, refused, end);
                     return Ended::Sent;
                 }
-                Outcome::Retry { done, reason, after } => {
+                Outcome::Retry { done, refused, reason, after } => {
                     let (taken, left) = rest.split_at(done.min(rest.len()));
                     if let (Some(first), false) = (left.first(), taken.is_empty()) {
                         let until = first.id.map(|(segment, offset)| Place { segment, offset });
-                        self.taken(taken, 0, until);
+                        self.taken(taken, refused, until);
+                    } else if left.is_empty() {
+                        self.taken(rest, refused, end);
+                        return Ended::Sent;
                     }
                     rest = left;
                     (reason, after)
                 }
             };
-            if rest.is_empty() {
-                self.taken(rest, 0, end);
-                return Ended::Sent;
-            }
             if self.store.counters.failed(&reason) {
                 warn!(sink = self.store.name, reason, "the sink takes no records; they are kept and sent again");
             }
-            let rewound = self.sink.settles_after().is_some() && end.is_some();
+            let rewound = self.sink.doubts_after_failure() && end.is_some();
             if rewound {
                 self.settling.clear();
                 self.store.spool.rewind();
             }
             let wait = self.backoff.next(after);
             if !self.pause(wait).await {
-                return Ended::Leave;
+                return Ended::Leave(rest.len());
             }
             if rewound {
                 return Ended::Rewound;
@@ -173,7 +198,19 @@ impl Worker {
     }
 
     /// These need not be sent again; what is before `until` is done.
-    fn taken(&mut self, entries: &[Entry], refused: u64, until: Option<Place>) {
+    fn taken(&mut self, entries: &[Entry], refused: Option<Refused>, until: Option<Place>) {
+        // A server that refuses everything says so in `status`, and not in a line of the log for each batch.
+        let before = std::mem::replace(&mut self.refusing, refused.is_some());
+        let news = self.refusing && !before;
+        let refused = refused.map_or(0, |refused| {
+            if news {
+                let reason = short(&refused.reason);
+                warn!(sink = self.store.name, records = refused.records, reason, "the server refuses records for good");
+            }
+            self.store.counters.remark(&format!("{} records refused: {}", refused.records, refused.reason));
+            refused.records.min(entries.len()) as u64
+        });
+        self.store.counters.add(Fate::Refused, refused);
         let again = |entry: &&Entry| entry.id.is_some_and(|(segment, offset)| Place { segment, offset } < self.fresh);
         let again = entries.iter().filter(again).count() as u64;
         let records = entries.len() as u64;
@@ -192,10 +229,39 @@ impl Worker {
         }
     }
 
-    /// What was sent long enough ago is beyond doubt.
-    fn settle(&mut self) {
-        let Some(after) = self.sink.settles_after() else { return };
-        while self.settling.front().is_some_and(|first| first.at.elapsed() >= after) {
+    /// What was sent long enough ago is beyond doubt, unless the sink knows better.
+    async fn settle(&mut self) {
+        if self.settles().is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        self.ask_again = None;
+        match self.sink.settled().await {
+            Settled::Due => {
+                let after = self.sink.settles_after().unwrap_or_default();
+                while self.settling.front().is_some_and(|first| first.at.elapsed() >= after) {
+                    self.settle_first();
+                }
+            }
+            Settled::All => self.settle_all(),
+            Settled::NotYet => self.ask_again = Some(Instant::now() + ASK_AGAIN),
+            Settled::Lost(reason) => {
+                if self.store.counters.failed(&reason) {
+                    warn!(sink = self.store.name, reason, "what was sent may be lost, and is sent again");
+                }
+                self.settling.clear();
+                self.store.spool.rewind();
+            }
+        }
+    }
+
+    /// When it is to be found out whether what was sent has arrived.
+    fn settles(&self) -> Option<Instant> {
+        let first = self.settling.front()?.at + self.sink.settles_after()?;
+        Some(self.ask_again.map_or(first, |again| again.max(first)))
+    }
+
+    fn settle_all(&mut self) {
+        while !self.settling.is_empty() {
             self.settle_first();
         }
     }
@@ -208,9 +274,8 @@ impl Worker {
 
     /// Waits for records, for orders, or for something that is due.
     async fn wait(&mut self) {
-        let settles = self.settling.front().zip(self.sink.settles_after()).map(|(first, after)| first.at + after);
         let due = self.sink.due();
-        let wake = due.into_iter().chain(settles).min();
+        let wake = due.into_iter().chain(self.settles()).min();
         let idle = async {
             match wake {
                 Some(at) => sleep_until(at.into()).await,
@@ -288,16 +353,15 @@ impl Worker {
             () = leave => false,
         };
         if closed && phase != Phase::Stop {
-            while !self.settling.is_empty() {
-                self.settle_first();
-            }
+            self.settle_all();
         }
     }
 
-    fn save_cursor(&mut self) {
+    async fn save_cursor(&mut self) {
         self.cursor_saved = Instant::now();
-        let durable = *self.store.fsync() == super::settings::Fsync::Always;
-        if let Err(error) = self.store.spool.save_cursor(durable) {
+        let (store, durable) = (Arc::clone(&self.store), *self.store.fsync() == Fsync::Always);
+        let saved = blocking(move || store.spool.save_cursor(durable).map_err(|error| error.to_string())).await;
+        if let Err(error) = saved.flatten() {
             // It costs repeats after a restart, nothing else.
             self.store.counters.remark(&format!("the cursor of the spool cannot be written: {error}"));
         }
@@ -328,5 +392,76 @@ async fn leave(mut control: watch::Receiver<Control>) {
                 None => std::future::pending().await,
             } } => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::Mutex;
+
+    use distwatch_engine::model::{AlertStatus, Severity};
+    use distwatch_engine::time::Timestamp;
+
+    use super::super::deliver::{Batch, Sending};
+    use super::super::outgoing::{AlertFacts, Outgoing};
+    use super::*;
+    use crate::record::EventType;
+
+    /// Takes everything, and says of what it took whatever it is told to.
+    struct Doubtful {
+        sent: Arc<Mutex<Vec<String>>>,
+        says: VecDeque<Settled>,
+    }
+
+    impl Deliver for Doubtful {
+        fn batch(&self) -> Batch {
+            Batch { records: 10, bytes: 1 << 20, wait: Duration::ZERO }
+        }
+
+        fn send<'a>(&'a mut self, batch: &'a [Entry]) -> Sending<'a> {
+            let lines = batch.iter().map(|entry| String::from_utf8(entry.line.clone()).unwrap());
+            self.sent.lock().unwrap().extend(lines);
+            Box::pin(async { Outcome::DONE })
+        }
+
+        fn settles_after(&self) -> Option<Duration> {
+            Some(Duration::ZERO)
+        }
+
+        fn settled(&mut self) -> Pin<Box<dyn Future<Output = Settled> + Send + '_>> {
+            let says = self.says.pop_front().unwrap_or(Settled::Due);
+            Box::pin(async { says })
+        }
+    }
+
+    fn alert(line: &str) -> Arc<Outgoing> {
+        let facts = AlertFacts { severity: Severity::High, rule_id: "bad-cookie".into(), status: AlertStatus::New };
+        let (time, event_type) = (Timestamp::EPOCH, EventType::Alert);
+        Arc::new(Outgoing { time, event_type, alert: Some(facts), line: line.as_bytes().into() })
+    }
+
+    #[tokio::test]
+    async fn what_turns_out_to_be_lost_is_sent_again_without_a_further_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open("test", dir.path(), 1 << 20, Fsync::Never).unwrap());
+        ["1", "2"].iter().for_each(|line| store.push(&alert(line)));
+        let sent = Arc::new(Mutex::new(Vec::new()));
+        let sink = Doubtful { sent: Arc::clone(&sent), says: [Settled::Lost("gone".to_owned())].into() };
+        let (orders, control) = watch::channel(Control { phase: Phase::Run, reopen: 0 });
+        let worker = Worker::new(Arc::clone(&store), Box::new(sink), &Settings::default(), control);
+        let task = tokio::spawn(worker.run());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while store.queued() > 0 {
+            assert!(Instant::now() < deadline, "it settles");
+            sleep(Duration::from_millis(1)).await;
+        }
+        orders.send_modify(|control| control.phase = Phase::Stop);
+        task.await.unwrap();
+        assert_eq!(*sent.lock().unwrap(), ["1", "2", "1", "2"]);
+        let records = store.counters.records();
+        assert_eq!((records[Fate::Sent.name()], records[Fate::Resent.name()]), (2, 2));
+        assert_eq!(store.counters.health().failing_since(), None);
     }
 }

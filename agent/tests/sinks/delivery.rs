@@ -1,14 +1,17 @@
 //! From the offer to the file: order, filters, `kill -9`, a full disk, other settings.
 
 use std::fs;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use distwatch::sink::Fate;
 use distwatch_engine::event::EventBody;
-use distwatch_engine::model::Severity;
+use distwatch_engine::model::{AlertStatus, Severity};
 
 use crate::child::Offering;
-use crate::harness::{Running, SmallDisk, account, alert, losses, numbers_in, outgoing, settle, wait_for};
+use crate::harness::{PATIENCE, Running, SmallDisk, account, alert, losses, numbers_in, outgoing, settle, wait_for};
+use crate::standin::{StandIn, counts};
 
 fn file_sink(path: &std::path::Path) -> String {
     format!("[[sink]]\ntype = \"file\"\npath = {:?}\n", path.to_str().unwrap())
@@ -167,4 +170,86 @@ fn what_a_flush_cannot_send_stays_and_is_sent_by_the_next_run() {
     let running = Running::start(dir.path(), &file_sink(&out));
     running.until_sent("file");
     assert_eq!(numbers_in(&fs::read_to_string(out).unwrap()), (0..700).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_end_of_an_alert_is_told_at_any_rate() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.ndjson");
+    let running = Running::start(dir.path(), &format!("{}rate_limit = 1\n", file_sink(&out)));
+    for number in 0..50 {
+        let mut alert = alert(number);
+        if number >= 40 {
+            alert.status = AlertStatus::Resolved;
+        }
+        running.sinks.offer(&outgoing(&alert));
+    }
+    running.flush(Duration::from_secs(5));
+    let received = numbers_in(&fs::read_to_string(&out).unwrap());
+    assert!(received.len() < 50 && received.ends_with(&(40..50).collect::<Vec<_>>()), "{received:?}");
+}
+
+#[test]
+fn a_disk_that_hangs_holds_up_neither_the_status_nor_other_alerts() {
+    let dir = tempfile::tempdir().unwrap();
+    let toml = file_sink(&dir.path().join("out.ndjson"));
+    let running = Running::start(dir.path(), &toml);
+    // Whoever opens it for writing waits until somebody reads it, as for a disk that does not answer.
+    let hangs = dir.path().join(format!("sinks/file/{:020}.seg", 1));
+    rustix::fs::mknodat(rustix::fs::CWD, &hangs, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    let (said, heard) = channel();
+    let (heard, left) = std::thread::scope(|scope| {
+        let running = &running;
+        scope.spawn(move || running.offer(0..1));
+        scope.spawn(move || {
+            wait_for("the first alert to wait", || (running.status("file").queued == 1).then_some(()));
+            running.offer(1..2);
+            running.reload(&toml);
+            running.sinks.poll_states();
+            said.send(running.status("file").queued).unwrap();
+        });
+        let heard = heard.recv_timeout(PATIENCE);
+        // The disk answers again, and says that this is no file. It is written once that is gone.
+        (heard, fs::OpenOptions::new().read(true).write(true).open(&hangs).unwrap())
+    });
+    assert_eq!(heard, Ok(2));
+    drop(left);
+    let status = running.until_sent("file");
+    assert_eq!((status.count(Fate::Sent), losses(&status)), (2, 0));
+}
+
+#[test]
+fn a_sink_that_is_taken_away_and_brought_back_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out.ndjson");
+    let running = Running::start(dir.path(), &file_sink(&out));
+    for round in 0..20 {
+        running.offer(round..round + 1);
+        running.reload("");
+        running.reload(&file_sink(&out));
+    }
+    running.flush(Duration::from_secs(5));
+    settle("file", "taken away and brought back", 20, &numbers_in(&fs::read_to_string(&out).unwrap()));
+}
+
+#[test]
+fn a_secret_that_has_changed_in_its_file_is_used_after_a_reload() {
+    let dir = tempfile::tempdir().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let headers = Arc::clone(&seen);
+    let server = StandIn::http(move |request| {
+        headers.lock().unwrap().push(request.header("authorization").unwrap_or_default());
+        (200, String::new(), counts(&request.body))
+    });
+    let token = dir.path().join("token");
+    let toml = format!("[[sink]]\ntype = \"webhook\"\nurl = \"{}\"\ntoken_file = {token:?}\n", server.url());
+    fs::write(&token, "one\n").unwrap();
+    let running = Running::start(dir.path(), &toml);
+    running.offer(0..1);
+    running.until_sent("webhook");
+    fs::write(&token, "two\n").unwrap();
+    running.reload(&toml);
+    running.offer(1..2);
+    running.until_sent("webhook");
+    assert_eq!(*seen.lock().unwrap(), ["Bearer one", "Bearer two"]);
 }

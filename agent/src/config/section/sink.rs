@@ -5,6 +5,7 @@ mod keys;
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use distwatch_engine::detect::Rule;
 use serde_json::{Value as Json, json};
@@ -18,6 +19,7 @@ use crate::config::mistake::quoted;
 use crate::near::nearest;
 use crate::record::EventType;
 use crate::sink::settings::Format;
+use crate::sink::template::Template;
 use crate::sink::{self, Settings};
 
 use keys::{COMMON, NEEDS, ONE_OF, ROWS, Row};
@@ -204,6 +206,18 @@ fn check(item: &Item<'_>, table: &DeTable<'_>, row: &Row, settings: &Settings, c
                 format!("give `{}` too", others.join("` or `")),
             );
         }
+    }
+    if let (Some(path), true) = (table.get("path"), settings.file.path.parent() == Some(Path::new("/"))) {
+        let what = "the file is in the root of the file system, all of which the daemon could write then";
+        let advice = "give it a folder of its own, as \"/var/log/distwatch/records.ndjson\"";
+        checker.within("path", |checker| checker.wrong(path.span(), what, advice));
+    }
+    let is_json = settings.webhook.content_type.as_deref().is_none_or(|it| it.contains("json"));
+    if let (Some(body), Some(text), true) = (table.get("body"), &settings.webhook.body, is_json)
+        && let Err(what) = Template::parse(text).and_then(|template| template.check_json())
+    {
+        let advice = "write JSON, or say what it is: content_type = \"text/plain\"";
+        checker.within("body", |checker| checker.wrong(body.span(), what, advice));
     }
     let only_alerts = sink::kind(row.kind).is_some_and(|kind| kind.only_alerts) || settings.format == Format::Ocsf;
     let others = EventType::ALL.iter().find(|kind| **kind != EventType::Alert && settings.events.matches(kind.name()));

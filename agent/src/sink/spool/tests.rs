@@ -62,6 +62,7 @@ fn what_is_appended_is_read_once_in_order_and_goes_when_it_is_done() {
     assert_eq!((spool.waiting(), spool.unread()), (1000, 1000));
     assert_eq!(take(&spool, true), (0..1000).collect::<Vec<_>>());
     assert_eq!((spool.waiting(), spool.unread(), spool.waiting_bytes()), (0, 0, 0));
+    spool.save_cursor(false).unwrap();
     assert_eq!(segments(dir.path()), 1, "only the one that is written is left");
     assert_eq!(take(&spool, true), [0_i64; 0]);
 }
@@ -174,6 +175,35 @@ fn damage_in_the_middle_costs_the_rest_of_its_segment_and_nothing_else() {
     }
     assert!(damaged > 0 && taken > 500);
     assert_eq!(taken + damaged, 1000);
+    assert_eq!(spool.waiting(), 0);
+}
+
+#[test]
+fn what_the_disk_does_not_give_now_is_read_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path());
+    put(&spool, 0..10);
+    let (first, aside) = (path(dir.path(), numbers(dir.path()).unwrap()[0]), dir.path().join("aside"));
+    // A folder can be opened and not be read.
+    fs::rename(&first, &aside).unwrap();
+    fs::create_dir(&first).unwrap();
+    let part = spool.read(50, MIB as usize);
+    assert_eq!((part.failed.is_some(), part.entries.len(), part.damaged, spool.unread()), (true, 0, 0, 10));
+    fs::remove_dir(&first).unwrap();
+    fs::rename(&aside, &first).unwrap();
+    assert_eq!(take(&spool, true), (0..10).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_is_written_after_damage_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path());
+    put(&spool, 0..10);
+    let first = path(dir.path(), numbers(dir.path()).unwrap()[0]);
+    File::options().write(true).open(first).unwrap().write_all_at(&[0xff; 3], BEGINNING).unwrap();
+    assert_eq!(spool.read(50, MIB as usize).damaged, 10);
+    put(&spool, 10..15);
+    assert_eq!(take(&spool, true), (10..15).collect::<Vec<_>>());
     assert_eq!(spool.waiting(), 0);
 }
 

@@ -422,6 +422,9 @@ impl Pair for Labels {
 /// Headers of requests.
 pub(super) struct Headers;
 
+/// Headers that are set by the sinks themselves; `content_type` is a key of its own.
+const OWN_HEADERS: [&str; 3] = ["content-type", "content-encoding", "content-length"];
+
 impl Pair for Headers {
     const ADVICE: &'static str = "write names with values: { X-Team = \"storage\" }; credentials belong in `user`, \
                                   `password_file` and `token_file`";
@@ -434,6 +437,10 @@ impl Pair for Headers {
         }
         if ["authorization", "proxy-authorization", "cookie"].contains(&name.to_ascii_lowercase().as_str()) {
             return Err(format!("{} holds a secret, which has no place here", quoted(name)));
+        }
+        let lower = name.to_ascii_lowercase();
+        if lower.starts_with("webhook-") || OWN_HEADERS.contains(&lower.as_str()) {
+            return Err(format!("{} is set by the sink", quoted(name)));
         }
         if !value.bytes().all(|it| it == b'\t' || (b' '..0x7f).contains(&it)) {
             return Err(format!("the value of {} has characters that no header can have", quoted(name)));

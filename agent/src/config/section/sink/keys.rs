@@ -89,8 +89,8 @@ pub(super) const COMMON: &[Key<Settings>] = &[
         "fsync",
         Word<Fsync>,
         Settings.fsync,
-        "When the spool is brought to the disk: \"never\", \"interval\" (what waits, each second) or \"always\". The end \
-         of the process loses nothing in any case; this is for the end of the machine."
+        "When the spool, and the file of a sink that writes one, is brought to the disk: \"never\", \"interval\" (what \
+         waits, each second) or \"always\". The end of the process loses nothing in any case; this is for the end of the machine."
     ),
     key!(
         "retry_first",
