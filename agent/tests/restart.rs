@@ -29,7 +29,7 @@ fn packets(path: &Path) -> Vec<Kept> {
     let mut file = CaptureFile::open(path).unwrap();
     let mut packets = Vec::new();
     while let Some(raw) = file.next() {
-        let interface = (raw.interface, raw.interface_name.to_owned());
+        let interface = (raw.interface, raw.interface_name().to_owned());
         let packet = raw.to_packet(0, InterfaceId(0));
         let Packet { time, link_type, data, original_len, .. } = packet;
         packets.push(Kept { time, link_type, interface, data: data.to_vec(), original_len });
