@@ -26,6 +26,7 @@ fn a_policy_changes_under_load_and_a_wrong_one_changes_nothing() {
         assert!(!daemon.rules().contains(&"distribution-exposed".into()), "{:?}", daemon.rules());
         // Without the network, the same link is exposed.
         daemon.reload("[network]\nisolated = [\"lo\"]\n");
+        eventually("the new policy is in force", || (daemon.status()["reloads"] == 1).then_some(()));
     });
     web.ask("net_kernel:disconnect('db@10.77.0.2')");
     eventually("the nodes are joined again", || web.connect("db@10.77.0.2").then_some(()));
