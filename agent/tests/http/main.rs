@@ -4,6 +4,7 @@ mod events;
 mod harness;
 mod refusals;
 mod scraped;
+mod shipped;
 
 use std::io::{Read, Write};
 use std::sync::Arc;

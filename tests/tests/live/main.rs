@@ -10,6 +10,7 @@ mod mix;
 mod older;
 mod privileges;
 mod processes;
+mod prometheus;
 mod reload;
 mod restart;
 mod shells;
