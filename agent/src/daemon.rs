@@ -43,6 +43,7 @@ use self::state::{Keeper, State};
 use self::status::Socket;
 use crate::cmd::{Exit, Explain as _};
 use crate::config::{Config, ConfigErrors};
+use crate::host::{Inventory, Snapshot};
 use crate::http::{self, Listener, Recent, Reload, Server, Sources};
 use crate::notify;
 use crate::privilege::{Applied, Layer, Sandbox};
@@ -73,6 +74,8 @@ pub struct Run {
     pub host: String,
     /// Whether sockets of all network namespaces should be seen, and not only of the daemon's own.
     pub sees_all_namespaces: bool,
+    /// What the host's own sockets are, looked at before anything was captured: what that asks of EPMD is no news.
+    pub host_seen: io::Result<Snapshot>,
     /// What is given up once everything is open.
     pub sandbox: Sandbox,
 }
@@ -84,10 +87,11 @@ pub struct Run {
 pub fn run(
     run: Run,
     source: Box<dyn LiveSource>,
+    inventory: Inventory,
     reload: impl Fn(&Path) -> Result<Config, ConfigErrors>,
 ) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let end = runtime.block_on(supervise(run, source, reload));
+    let end = runtime.block_on(supervise(run, source, inventory, reload));
     // A name that is being looked up has a thread that nobody can stop.
     runtime.shutdown_timeout(Duration::ZERO);
     end
@@ -96,14 +100,12 @@ pub fn run(
 async fn supervise(
     mut run: Run,
     source: Box<dyn LiveSource>,
+    inventory: Inventory,
     reload: impl Fn(&Path) -> Result<Config, ConfigErrors>,
 ) -> anyhow::Result<Exit> {
     let mut signals = Signals::listen().context("listening to signals")?;
     let listener = run.http.take();
     let socket = Socket::listen(&run.socket).await.with_context(|| format!("listening at {}", run.socket.display()))?;
-    // Landlock closes what tells whose a socket is, so this is found out before.
-    let mut inventory = neighbours::inventory(&run.config.policy.epmd_ports);
-    let snapshot = neighbours::first_look(&mut inventory);
     // Before any thread is started: what it takes away, it takes from this thread and those that come of it.
     let sandbox = run.sandbox.apply().context("entering the sandbox")?;
     for gap in sandbox.gaps() {
@@ -143,7 +145,7 @@ async fn supervise(
         http: listener.is_some().then(|| Arc::clone(&counts)),
     };
     let mut monitor = Monitor::new(parts).context("telling the capture what to watch")?;
-    match &snapshot {
+    match &run.host_seen {
         Ok(snapshot) => monitor.handle_host(snapshot),
         Err(error) => {
             tracing::warn!(%error, "the sockets of this host cannot be read; nodes are found by their traffic");

@@ -10,7 +10,7 @@ use crate::cli::{HttpAt, RunArgs};
 use crate::cmd::{Exit, Explain as _};
 use crate::config::{self, BackEnd, Capture, Config};
 use crate::daemon::state::Keeper;
-use crate::daemon::{self, Run};
+use crate::daemon::{self, Run, neighbours};
 use crate::http::Listener;
 use crate::privilege::{self, Needs, Sandbox};
 use crate::sink;
@@ -42,6 +42,9 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     if !args.interfaces.is_empty() {
         capture.interfaces.clone_from(&args.interfaces);
     }
+    // Landlock closes what tells whose a socket is, so this is found out before.
+    let mut inventory = neighbours::inventory(&config.policy.epmd_ports);
+    let snapshot = neighbours::first_look(&mut inventory);
     let source = open(&capture, &config.policy).or_exit(Exit::NoCapture)?;
     for attachment in source.attachments() {
         tracing::info!(back_end = source.kind(), "{attachment}");
@@ -74,8 +77,20 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     sandbox.connect.extend(needs.connect);
     sandbox.read.extend(config.http.files().map(folder));
     let file = loaded.file;
-    let run = Run { config, file, socket, state: state.ok(), state_dir, http, host, sees_all_namespaces, sandbox };
-    daemon::run(run, source, |file| config::load(Some(file)).map(|loaded| loaded.config)).or_exit(Exit::NoCapture)
+    let run = Run {
+        config,
+        file,
+        socket,
+        state: state.ok(),
+        state_dir,
+        http,
+        host,
+        sees_all_namespaces,
+        host_seen: snapshot,
+        sandbox,
+    };
+    daemon::run(run, source, inventory, |file| config::load(Some(file)).map(|loaded| loaded.config))
+        .or_exit(Exit::NoCapture)
 }
 
 /// What is still needed once everything is open.
