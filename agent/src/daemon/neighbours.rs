@@ -152,6 +152,7 @@ mod tests {
             role: Some(role),
             accepted: true,
             process: None,
+            is_guess: false,
             namespace: None,
             cookie: 0,
         }

@@ -32,10 +32,10 @@ impl Snapshot {
             listener.role.expected().is_some()
                 && is_unambiguous(listener.at.ip(), listener.namespace, self.own_namespace)
         });
-        let listeners = listeners.map(|listener| (listener.at, None, &listener.process));
-        let connections = self.connections.iter().map(|one| (one.local, Some(one.remote), &one.process));
-        listeners.chain(connections).filter_map(|(local, remote, process)| {
-            Some(SocketOwner { local, remote, process: Arc::clone(process.as_ref()?) })
+        let listeners = listeners.map(|one| (one.at, None, &one.process, one.is_guess));
+        let connections = self.connections.iter().map(|one| (one.local, Some(one.remote), &one.process, one.is_guess));
+        listeners.chain(connections).filter_map(|(local, remote, process, is_guess)| {
+            Some(SocketOwner { local, remote, process: Arc::clone(process.as_ref()?), is_guess })
         })
     }
 }
@@ -60,7 +60,7 @@ impl Inventory {
             }
             let alive = if counts_alike { self.alive(socket) } else { None };
             let process = alive.unwrap_or_else(|| Arc::new(self.remains(socket)));
-            owners.push(SocketOwner { local: socket.local, remote: socket.remote, process });
+            owners.push(SocketOwner { local: socket.local, remote: socket.remote, process, is_guess: false });
         }
         owners
     }

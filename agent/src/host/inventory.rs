@@ -97,6 +97,8 @@ pub struct Listener {
     pub why: Why,
     /// The process, where it is known.
     pub process: Option<Arc<Process>>,
+    /// Nobody could look at the process: it is the only one of its user that it may be.
+    pub is_guess: bool,
     /// Distribution of it runs over TLS by its command line.
     pub tls: bool,
     /// Its network namespace, by inode; none for a host that does not tell.
@@ -117,6 +119,8 @@ pub struct Connection {
     pub accepted: bool,
     /// The process of this end, where it is known.
     pub process: Option<Arc<Process>>,
+    /// Nobody could look at that process: it is the only one of its user that it may be.
+    pub is_guess: bool,
     /// Its network namespace.
     pub namespace: Option<u64>,
     /// The socket's cookie; 0 where it is not known.
@@ -257,7 +261,7 @@ impl Inventory {
         if let Some(known) = self.known.get(&pid).filter(|known| known.identity == identity) {
             return Some(Arc::clone(&known.printed));
         }
-        let Ok(inspected) = process::inspect(&self.options.proc, pid) else {
+        let Ok(inspected) = process::inspect(&self.options.proc, pid, &identity.name) else {
             self.known.remove(&pid);
             return None;
         };
@@ -354,6 +358,10 @@ impl Inventory {
 
     /// The process that has the socket; where that may not be read, the only node or port mapper of the same user.
     fn owner(&self, socket: &TcpSocket, namespace: Option<u64>) -> Option<&Known> {
+        // One that nobody has any more, or that nobody has accepted yet.
+        if socket.inode == 0 {
+            return None;
+        }
         match self.owners.get(&socket.inode) {
             Some(Some(pid)) => self.known.get(pid),
             Some(None) => None,
@@ -368,6 +376,11 @@ impl Inventory {
                 same.next().is_none().then_some(only)
             }
         }
+    }
+
+    /// Whether that was found out without a look at the process.
+    fn is_guess(&self, socket: &TcpSocket) -> bool {
+        !self.owners.contains_key(&socket.inode)
     }
 
     /// Adds what the sockets of a namespace are.
@@ -410,6 +423,7 @@ impl Inventory {
                 role,
                 why,
                 process: owner.map(|known| known.printed.clone()),
+                is_guess: self.is_guess(socket),
                 tls: owner.is_some_and(|known| matches!(&known.inspected.kind, Kind::Beam(arguments) if arguments.tls)),
                 namespace,
             });
@@ -435,6 +449,7 @@ impl Inventory {
                 role,
                 accepted: accepted.is_some(),
                 process: owner.map(|known| known.printed.clone()),
+                is_guess: self.is_guess(socket),
                 namespace,
                 cookie: socket.cookie,
             });

@@ -64,8 +64,8 @@ pub(super) fn identity(proc: &Path, pid: u32) -> io::Result<Identity> {
     identity.ok_or_else(|| io::Error::other("/proc/PID/stat has another form than is known"))
 }
 
-/// Reads what is to be known of a process.
-pub(super) fn inspect(proc: &Path, pid: u32) -> io::Result<Inspected> {
+/// Reads what is to be known of a process; `name` is what the kernel calls it.
+pub(super) fn inspect(proc: &Path, pid: u32, name: &str) -> io::Result<Inspected> {
     let folder = of(proc, pid);
     let line = read(&folder.join("cmdline"), LONGEST_COMMAND_LINE)?;
     let arguments = || line.split('\0');
@@ -73,11 +73,11 @@ pub(super) fn inspect(proc: &Path, pid: u32) -> io::Result<Inspected> {
     // The link takes the right to trace the process. Its name and its first argument are its own words.
     let exe = exe.or_else(|| arguments().next().filter(|first| !first.is_empty()).map(str::to_owned));
     let file = exe.as_deref().unwrap_or_default();
+    // It is being executed: its name is there already and its arguments are not, and what is read of it is kept.
+    if line.is_empty() && (beam::is_emulator(file) || beam::is_emulator(name)) {
+        return Err(io::ErrorKind::ResourceBusy.into());
+    }
     let kind = if beam::is_emulator(file) {
-        // It is being executed: its name is there already and its arguments are not, and what is read of it is kept.
-        if line.is_empty() {
-            return Err(io::ErrorKind::ResourceBusy.into());
-        }
         Kind::Beam(Arguments::read(arguments()))
     } else if beam::is_epmd(file) {
         Kind::Epmd
@@ -166,7 +166,7 @@ mod tests {
         let (proc, pid) = (Path::new(PROC), std::process::id());
         assert!(identity(proc, pid).unwrap().started > 0);
         assert_eq!(identity(proc, pid).unwrap(), identity(proc, pid).unwrap());
-        let own = inspect(proc, pid).unwrap();
+        let own = inspect(proc, pid, "").unwrap();
         assert_eq!(own.exe, Some(std::env::current_exe().unwrap().to_string_lossy().into_owned()));
         assert_eq!(own.uid, rustix::process::geteuid().as_raw());
         assert_eq!(own.namespace, own_namespace(proc));

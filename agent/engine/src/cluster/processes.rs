@@ -16,6 +16,8 @@ pub struct SocketOwner {
     pub remote: Option<SocketAddr>,
     /// The process.
     pub process: Arc<Process>,
+    /// Nobody could look: it is the only process that it may be. What is known is not replaced by that.
+    pub is_guess: bool,
 }
 
 /// Sockets by their ends.
@@ -55,7 +57,11 @@ impl Cluster {
         if self.processes.owners.get(&key) == Some(&seen.process) {
             return false;
         }
-        if !self.processes.owners.contains_key(&key) {
+        let is_known = self.processes.owners.contains_key(&key);
+        if is_known && seen.is_guess {
+            return false;
+        }
+        if !is_known {
             let given_up = make_room(&mut self.processes.owners, self.entries);
             if given_up > 0 {
                 *self.limits_reached.entry("socket_processes").or_default() += given_up;
@@ -157,7 +163,7 @@ mod tests {
 
     fn owner(local: &str, remote: Option<&str>, pid: u32) -> SocketOwner {
         let process = Process { pid, exe: None, user: None, unit: None, container: None, node: None };
-        SocketOwner { local: at(local), remote: remote.map(at), process: Arc::new(process) }
+        SocketOwner { local: at(local), remote: remote.map(at), process: Arc::new(process), is_guess: false }
     }
 
     #[test]

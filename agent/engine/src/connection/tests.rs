@@ -401,8 +401,8 @@ fn process(pid: u32) -> Arc<Process> {
 #[test]
 fn the_process_behind_a_link_is_told_once_whichever_is_known_first() {
     let (from, to) = (SocketAddr::from(([10, 0, 0, 1], INITIATOR)), SocketAddr::from(([10, 0, 0, 2], ACCEPTOR)));
-    let acceptor = SocketOwner { local: to, remote: Some(from), process: process(7) };
-    let initiator = SocketOwner { local: from, remote: Some(to), process: process(8) };
+    let acceptor = SocketOwner { local: to, remote: Some(from), process: process(7), is_guess: false };
+    let initiator = SocketOwner { local: from, remote: Some(to), process: process(8), is_guess: false };
     let mut wire = Wire::mid_stream(&Policy::default());
     let now = Timestamp::from_parts(1_795_406_300, 0);
     wire.analysis.handle_process(now, &acceptor, &mut wire.heard);
@@ -431,7 +431,7 @@ fn a_finding_that_came_before_its_process_is_told_again_with_it() {
     wire.send(Side::Initiator, &reg_send("kiosk", &[97, 1]).repeat(2));
     let is_cleartext = |alert: &&Alert| alert.rule_id == "cleartext-distribution";
     assert!(wire.heard.1.iter().filter(is_cleartext).all(|alert| alert.process.is_none()));
-    let owner = SocketOwner { local: to, remote: Some(from), process: process(7) };
+    let owner = SocketOwner { local: to, remote: Some(from), process: process(7), is_guess: false };
     let now = Timestamp::from_parts(1_795_406_301, 0);
     wire.analysis.handle_process(now, &owner, &mut wire.heard);
     let told: Vec<_> = wire.heard.1.iter().filter(is_cleartext).map(|one| (one.status, one.count)).collect();
