@@ -4,6 +4,7 @@
 //! bounded; what does not fit is counted and never waited for.
 
 use std::io;
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -20,10 +21,15 @@ use crate::sink::{Outgoing, Sinks};
 /// for seconds at the rates of a real cluster, and the memory stays at some megabytes.
 const BATCHES: usize = 1024;
 
+/// Batches that are brought to the disk together, at most: what waits for it is told that much later.
+const TOGETHER: usize = 255;
+
 /// Something that takes records. It waits for no reader and no server.
 pub trait Taker: Send + Sync {
     /// Takes one more.
     fn take(&self, record: &Arc<Outgoing>);
+    /// So many before the next one were dropped, and nobody will ever get them.
+    fn miss(&self, _records: u64) {}
 }
 
 impl Taker for Sinks {
@@ -36,6 +42,10 @@ impl Taker for Recent {
     fn take(&self, record: &Arc<Outgoing>) {
         self.push(record.event_type, Arc::clone(&record.line));
     }
+
+    fn miss(&self, records: u64) {
+        self.lose(records);
+    }
 }
 
 /// The capture's end of it.
@@ -44,7 +54,7 @@ pub struct FanOut {
     thread: Option<JoinHandle<()>>,
     /// The output, once the thread does not need it any more.
     done: Receiver<Option<Output>>,
-    dropped: AtomicU64,
+    dropped: Arc<AtomicU64>,
     output: Option<Arc<Written>>,
     unkept: Arc<AtomicU64>,
 }
@@ -63,30 +73,35 @@ impl FanOut {
         let (batches, waiting) = sync_channel::<Batch>(BATCHES);
         let (finished, done) = sync_channel(1);
         let counts = output.as_ref().map(Output::counts);
+        let dropped = Arc::<AtomicU64>::default();
+        let of_thread = Arc::clone(&dropped);
         let thread = std::thread::Builder::new().name("records".into()).spawn(move || {
-            for batch in waiting {
+            let mut missed = 0;
+            for batch in &waiting {
+                let so_far = of_thread.load(Ordering::Relaxed);
+                if so_far > missed {
+                    takers.iter().for_each(|taker| taker.miss(so_far - missed));
+                    missed = so_far;
+                }
+                // What has come meanwhile costs the disk one wait together.
+                let batches: Vec<Batch> = iter::once(batch).chain(waiting.try_iter().take(TOGETHER)).collect();
                 // A finding is on disk before it is told.
-                if let (Some(journal), Some(entry)) = (&mut journal, &batch.journal) {
-                    journal.write(entry);
+                if let Some(journal) = &mut journal {
+                    journal.write(batches.iter().filter_map(|batch| batch.journal.as_ref()));
                 }
-                for record in &batch.records {
-                    takers.iter().for_each(|taker| taker.take(record));
-                }
-                if let Some(output) = &output {
-                    output.offer(batch);
+                for batch in batches {
+                    for record in &batch.records {
+                        takers.iter().for_each(|taker| taker.take(record));
+                    }
+                    if let Some(output) = &output {
+                        output.offer(batch);
+                    }
                 }
             }
             // Whoever waits for the end may be gone.
             let _ = finished.send(output);
         })?;
-        Ok(Self {
-            batches: Some(batches),
-            thread: Some(thread),
-            done,
-            dropped: AtomicU64::new(0),
-            output: counts,
-            unkept,
-        })
+        Ok(Self { batches: Some(batches), thread: Some(thread), done, dropped, output: counts, unkept })
     }
 
     /// Hands records over; when the queue is full they are dropped and counted. Returns whether they were taken.
@@ -175,7 +190,7 @@ mod tests {
             fan_out.offer(batch(&mut writer, number));
         }
         let dropped = fan_out.dropped();
-        assert!(dropped >= BATCHES as u64 - 1, "{dropped}");
+        assert!(dropped >= (BATCHES - TOGETHER) as u64 - 1, "{dropped}");
         drop(go);
         assert!(fan_out.finish(Duration::from_secs(60)));
         let lines: Vec<String> = lines.try_iter().collect();

@@ -42,6 +42,8 @@ pub struct Journal {
     folder: PathBuf,
     file: Option<(File, u64)>,
     failed: Arc<AtomicU64>,
+    /// Something was written that may not be on the disk yet.
+    unsynced: bool,
 }
 
 impl Journal {
@@ -50,7 +52,7 @@ impl Journal {
     /// # Errors
     /// It cannot be made.
     pub fn begin(folder: &Path, number: u64) -> io::Result<Self> {
-        let mut journal = Self { folder: folder.to_owned(), file: None, failed: Arc::default() };
+        let mut journal = Self { folder: folder.to_owned(), file: None, failed: Arc::default(), unsynced: false };
         journal.open(number)?;
         Ok(journal)
     }
@@ -61,17 +63,31 @@ impl Journal {
         Arc::clone(&self.failed)
     }
 
-    /// Writes an entry, to the disk itself. What cannot be written is counted and told of, and holds back nothing.
-    pub fn write(&mut self, entry: &Entry) {
-        let written = match entry {
-            Entry::Line(line) => self.append(line),
-            Entry::Cut(number) => self.open(*number),
-        };
+    /// Writes entries, to the disk itself, which is asked once for all of them. What cannot be written is counted and told of,
+    /// and holds back nothing.
+    pub fn write<'a>(&mut self, entries: impl IntoIterator<Item = &'a Entry>) {
+        for entry in entries {
+            let written = match entry {
+                Entry::Line(line) => self.append(line),
+                Entry::Cut(number) => self.sync().and_then(|()| self.open(*number)),
+            };
+            self.note(written);
+        }
+        let synced = self.sync();
+        self.note(synced);
+    }
+
+    fn note(&self, written: io::Result<()>) {
         if let Err(error) = written
             && self.failed.fetch_add(1, Ordering::Relaxed).is_multiple_of(1024)
         {
             tracing::error!(%error, "the journal of findings cannot be written in {}", self.folder.display());
         }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let unsynced = std::mem::take(&mut self.unsynced);
+        self.file.as_ref().filter(|_| unsynced).map_or(Ok(()), |(file, _)| file.sync_data())
     }
 
     fn open(&mut self, number: u64) -> io::Result<()> {
@@ -87,9 +103,14 @@ impl Journal {
         if *length + line.len() as u64 > LARGEST {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
-        file.write_all(line)?;
+        if let Err(error) = file.write_all(line) {
+            // Half a line would take the next one with it.
+            file.set_len(*length)?;
+            return Err(error);
+        }
         *length += line.len() as u64;
-        file.sync_data()
+        self.unsynced = true;
+        Ok(())
     }
 }
 
@@ -101,8 +122,8 @@ pub fn read(folder: &Path, from: u64) -> io::Result<(Vec<Saved>, u64)> {
     for number in numbers(folder)?.into_iter().filter(|&number| number >= from) {
         next = number + 1;
         for line in BufReader::new(File::open(path(folder, number))?).split(b'\n') {
-            let Ok(entry) = serde_json::from_slice(&line?) else { break };
-            saved.push(entry);
+            // What does not read is the end that was cut off; what may follow it is whole.
+            saved.extend(serde_json::from_slice(&line?).ok());
         }
     }
     Ok((saved, next))
@@ -147,10 +168,10 @@ mod tests {
     fn what_was_written_is_read_in_order_and_what_was_cut_off_is_left() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::begin(folder.path(), 4).unwrap();
-        journal.write(&Entry::line(&saved(1)));
-        journal.write(&Entry::Cut(5));
-        journal.write(&Entry::line(&saved(2)));
-        journal.write(&Entry::Line(b"{\"findings\":[".to_vec()));
+        journal.write([&Entry::line(&saved(1))]);
+        journal.write([&Entry::Cut(5)]);
+        journal.write([&Entry::line(&saved(2))]);
+        journal.write([&Entry::Line(b"{\"findings\":[".to_vec())]);
         assert_eq!(read(folder.path(), 4).unwrap(), (vec![saved(1), saved(2)], 6));
         assert_eq!(read(folder.path(), 5).unwrap(), (vec![saved(2)], 6));
         remove_before(folder.path(), 5);
@@ -163,8 +184,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::begin(folder.path(), 0).unwrap();
         journal.folder = folder.path().join("gone");
-        journal.write(&Entry::Cut(1));
-        journal.write(&Entry::line(&saved(1)));
+        journal.write([&Entry::Cut(1)]);
+        journal.write([&Entry::line(&saved(1))]);
         assert_eq!(journal.failed().load(Ordering::Relaxed), 2);
     }
 }

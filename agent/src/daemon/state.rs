@@ -251,12 +251,12 @@ mod tests {
             distwatch_engine::saved::SavedLink::at_ends(end(port), end(9100), distwatch_engine::time::Timestamp::EPOCH)
         };
         let with = |ports: &[u16]| Saved { links: ports.iter().map(|&port| link(port)).collect(), ..Saved::default() };
-        journal.write(&journal::Entry::line(&with(&[1, 2])));
+        journal.write([&journal::Entry::line(&with(&[1, 2]))]);
         keeper.start().unwrap();
         let mut cut = None;
         keeper.keep(1, |number| cut.replace(number).is_none(), || with(&[2]));
-        journal.write(&journal::Entry::Cut(cut.unwrap()));
-        journal.write(&journal::Entry::line(&with(&[3])));
+        journal.write([&journal::Entry::Cut(cut.unwrap())]);
+        journal.write([&journal::Entry::line(&with(&[3]))]);
         // As after kill -9: nothing is finished, but what was written is there.
         drop(keeper.writing.take().map(|Writing { waiting, thread, .. }| {
             drop(waiting);

@@ -85,6 +85,17 @@ impl Recent {
         self.news.send_replace(newest);
     }
 
+    /// So many records are lost before the next one: whoever is told of records hears of that as of any other loss.
+    pub fn lose(&self, records: u64) {
+        let mut ring = self.ring();
+        ring.newest += records;
+        ring.records.clear();
+        ring.bytes = 0;
+        let newest = ring.newest;
+        drop(ring);
+        self.news.send_replace(newest);
+    }
+
     /// Says when there is something new.
     pub(crate) fn news(&self) -> watch::Receiver<u64> {
         self.news.subscribe()
@@ -223,6 +234,16 @@ mod tests {
         }
         assert_eq!(recent.begin(Place::Elsewhere), (0, None));
         assert_eq!(recent.begin(Place::Now), (5, Some(0)));
+    }
+
+    #[test]
+    fn what_was_dropped_before_it_came_here_is_a_loss_to_everybody() {
+        let recent = filled(5, 1);
+        recent.lose(3);
+        assert_eq!(recent.after(5, |_| true, usize::MAX).lost, 3);
+        assert_eq!(recent.begin(Place::After(2)), (8, Some(6)));
+        recent.push(EventType::Alert, b"9"[..].into());
+        assert_eq!(numbers(&recent.after(8, |_| true, usize::MAX)), vec![9]);
     }
 
     #[test]
