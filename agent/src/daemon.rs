@@ -276,9 +276,10 @@ impl Reloading<'_> {
         };
         let taken = self.take(file, reload).await;
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.successful = taken.is_ok();
+        loaded.successful = matches!(taken, Ok(true));
         match taken {
-            Ok(()) => loaded.last_success = self.clock.now(),
+            Ok(true) => loaded.last_success = self.clock.now(),
+            Ok(false) => {}
             Err(error) => {
                 tracing::error!("the configuration stays as it was: {error}");
                 self.sinks.reopen();
@@ -286,16 +287,19 @@ impl Reloading<'_> {
         }
     }
 
-    async fn take(&self, file: &Path, reload: &impl Fn(&Path) -> Result<Config, ConfigErrors>) -> anyhow::Result<()> {
+    /// Returns whether all of it holds now.
+    async fn take(&self, file: &Path, reload: &impl Fn(&Path) -> Result<Config, ConfigErrors>) -> anyhow::Result<bool> {
         let config = reload(file)?;
-        self.warn_of_what_waits_for_a_restart(&config);
-        self.sinks.reload(&config.sinks).await?;
-        if let Some(Err(error)) = self.server.map(Server::reload) {
+        // By itself: a token that is changed because it was stolen must not wait for a sink.
+        let served = self.server.map_or(Ok(()), Server::reload);
+        if let Err(error) = &served {
             tracing::error!("the HTTP server goes on with the certificate and the token from before: {error}");
         }
+        self.warn_of_what_waits_for_a_restart(&config);
+        self.sinks.reload(&config.sinks).await?;
         tracing::info!(file = %file.display(), "the configuration was loaded anew");
         let _ = self.commands.send(Command::Policy(Box::new(config.policy)));
-        Ok(())
+        Ok(served.is_ok())
     }
 
     fn warn_of_what_waits_for_a_restart(&self, config: &Config) {

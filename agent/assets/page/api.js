@@ -53,8 +53,14 @@ function ask() {
     error.textContent = "The daemon did not take this token.";
     document.getElementById("token-form").onsubmit = (event) => {
       event.preventDefault();
-      if (!input.value.trim()) return;
-      keep(input.value.trim());
+      const value = input.value.trim();
+      if (!value) return;
+      if (!/^[\x21-\x7e]+$/.test(value)) {
+        error.textContent = "This has characters that no token has: paste it anew.";
+        error.hidden = false;
+        return;
+      }
+      keep(value);
       input.value = "";
       asking = null;
       dialog.close();
@@ -199,6 +205,7 @@ export class EventStream {
       for (let part = await reader.read(); !part.done && this.#last; part = await reader.read()) {
         alive();
         parser.push(part.value);
+        if (!this.#last) break;
       }
       return this.#last && "the daemon ended the connection";
     } finally {

@@ -11,7 +11,7 @@ use crate::cmd::{Exit, Explain as _};
 use crate::config::{self, BackEnd, Capture, Config};
 use crate::daemon::state::Keeper;
 use crate::daemon::{self, Run, neighbours};
-use crate::http::Listener;
+use crate::http::{Listener, OpenError};
 use crate::privilege::{self, Needs, Sandbox};
 use crate::sink;
 use crate::source::ebpf::{self, EbpfSource};
@@ -31,7 +31,15 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     }
     // First of all, since it takes nothing to find out.
     let http = config.http.enabled.then(|| Listener::open(&config.http)).transpose();
-    let http = http.context("starting the HTTP server").or_exit(Exit::Usage)?;
+    let http = http.map_err(|error| {
+        // An address that is not there yet, or is taken for a moment, is no wrong usage: a service manager tries again.
+        let exit = if matches!(error, OpenError::Listen { .. }) { Exit::NoCapture } else { Exit::Usage };
+        (error, exit)
+    });
+    let http = match http {
+        Ok(http) => http,
+        Err((error, exit)) => return Err(error).context("starting the HTTP server").or_exit(exit),
+    };
     let mut capture = config.capture.clone();
     if let Some(by) = args.capture {
         capture.back_end = by.into();

@@ -40,6 +40,9 @@ const BATCH: usize = 4096;
 /// end it, so that it makes no record later; each look costs a tenth of a millisecond, of which an idle daemon's cost is made.
 const WAIT: Duration = Duration::from_millis(200);
 
+/// Commands that are obeyed before packets have their turn, whoever sends more.
+const COMMANDS: usize = 16;
+
 /// Between two looks at what changes slowly: interfaces, counters, books.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -212,31 +215,13 @@ impl Monitor {
 
     /// Captures until it is told to stop. Returns how it ended, and where records go, for its last words to go out.
     pub fn run(mut self) -> (End, FanOut) {
-        let end = loop {
-            match self.commands.try_recv() {
-                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => break End::Stopped,
-                Ok(Command::Status(answer)) => {
-                    // Whoever asked may be gone.
-                    let _ = answer.send(self.status());
-                    continue;
+        let end = 'end: loop {
+            for _ in 0..COMMANDS {
+                match self.commands.try_recv() {
+                    Ok(Command::Stop) | Err(TryRecvError::Disconnected) => break 'end End::Stopped,
+                    Ok(command) => self.obey(command),
+                    Err(TryRecvError::Empty) => break,
                 }
-                Ok(Command::Picture(answer)) => {
-                    let _ = answer.send(self.picture());
-                    continue;
-                }
-                Ok(Command::Policy(policy)) => {
-                    self.set_policy(&policy);
-                    continue;
-                }
-                Ok(Command::Host(snapshot)) => {
-                    self.handle_host(&snapshot);
-                    continue;
-                }
-                Ok(Command::Processes(owners)) => {
-                    self.take_owners(owners);
-                    continue;
-                }
-                Err(TryRecvError::Empty) => {}
             }
             if let Err(error) = self.turn(WAIT) {
                 break End::Failed(error);
@@ -248,6 +233,18 @@ impl Monitor {
         };
         self.finish();
         (end, self.records)
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            // Whoever asked may be gone, before or after.
+            Command::Status(answer) if !answer.is_closed() => _ = answer.send(self.status()),
+            Command::Picture(answer) if !answer.is_closed() => _ = answer.send(self.picture()),
+            Command::Policy(policy) => self.set_policy(&policy),
+            Command::Host(snapshot) => self.handle_host(&snapshot),
+            Command::Processes(owners) => self.take_owners(owners),
+            Command::Status(_) | Command::Picture(_) | Command::Stop => {}
+        }
     }
 
     /// One look at the back end, and what follows from it.

@@ -15,6 +15,7 @@ use http_body::Frame;
 use http_body_util::BodyExt as _;
 use serde::Serialize;
 use serde_json::{Value as Json, json};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::{self, Body, Problem};
 use super::limits::{ENTRIES, PIECE};
@@ -54,7 +55,13 @@ impl List {
     }
 
     /// The part of the list that is asked for.
-    pub(super) fn respond(self, query: &str, shown: &Shown, host: &str) -> Result<Response<Body>, Problem> {
+    pub(super) fn respond(
+        self,
+        query: &str,
+        shown: &Shown,
+        host: &str,
+        place: OwnedSemaphorePermit,
+    ) -> Result<Response<Body>, Problem> {
         let Shown { picture, last_event_id } = shown;
         let query = Query::read(query, self.parameters())?;
         let limit = query.whole("limit", 1)?.unwrap_or(ENTRIES);
@@ -82,6 +89,7 @@ impl List {
             picture: Arc::clone(picture),
             rows: rows.into_iter(),
             is_first: true,
+            _place: place,
         };
         Ok(answer::in_pieces(StatusCode::OK, "application/json", pieces.boxed_unsync()))
     }
@@ -145,6 +153,7 @@ struct Pieces {
     picture: Arc<Picture>,
     rows: std::vec::IntoIter<usize>,
     is_first: bool,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Pieces {
@@ -213,9 +222,13 @@ mod tests {
     use super::*;
     use crate::http::sample;
 
+    fn place() -> OwnedSemaphorePermit {
+        Arc::new(tokio::sync::Semaphore::new(1)).try_acquire_owned().unwrap()
+    }
+
     fn asked(list: List, query: &str) -> Result<Json, Problem> {
         let shown = Shown { picture: Arc::new(sample::picture()), last_event_id: "1-2".into() };
-        let response = list.respond(query, &shown, "h")?;
+        let response = list.respond(query, &shown, "h", place())?;
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let body = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
         Ok(serde_json::from_slice(&body).unwrap())
@@ -274,6 +287,7 @@ mod tests {
             picture: Arc::new(picture),
             rows: rows.into_iter(),
             is_first: true,
+            _place: place(),
         };
         let (mut whole, mut count) = (Vec::new(), 0);
         while let Some(piece) = pieces.next_piece() {

@@ -39,11 +39,18 @@ pub(super) struct Events {
     counts: Arc<Counts>,
     places: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
+    /// Changes when those who are told have to come in anew.
+    ended: watch::Sender<()>,
 }
 
 impl Events {
     pub(super) fn new(recent: Arc<Recent>, counts: Arc<Counts>, stopping: watch::Receiver<bool>) -> Self {
-        Self { recent, counts, places: Arc::new(Semaphore::new(STREAMS)), stopping }
+        Self { recent, counts, places: Arc::new(Semaphore::new(STREAMS)), stopping, ended: watch::Sender::new(()) }
+    }
+
+    /// Ends all streams that there are: what they were let in by does not hold any more.
+    pub(super) fn end_streams(&self) {
+        self.ended.send_replace(());
     }
 
     /// Begins a stream; `last_id` is what the client was told last.
@@ -60,6 +67,7 @@ impl Events {
         let stream = Stream {
             recent: Arc::clone(&self.recent),
             wanted,
+            ended: self.ended.subscribe(),
             counts: Arc::clone(&self.counts),
             _present: Present::stream(&self.counts),
             _place: place,
@@ -73,6 +81,7 @@ impl Events {
 struct Stream {
     recent: Arc<Recent>,
     wanted: Option<Vec<EventType>>,
+    ended: watch::Receiver<()>,
     counts: Arc<Counts>,
     _present: Present,
     _place: OwnedSemaphorePermit,
@@ -80,7 +89,7 @@ struct Stream {
 
 impl Stream {
     /// Goes on until the client is gone or cut off, or the server ends. That is what dropping `pieces` says.
-    async fn run(self, from: Place, pieces: mpsc::Sender<Bytes>, mut stopping: watch::Receiver<bool>) {
+    async fn run(mut self, from: Place, pieces: mpsc::Sender<Bytes>, mut stopping: watch::Receiver<bool>) {
         let mut news = self.recent.news();
         let (mut at, lost) = self.recent.begin(from);
         let mut text = format!("retry: {COME_BACK}\nid: {}\n\n", self.recent.id(at));
@@ -132,6 +141,7 @@ impl Stream {
                     text.push('\n');
                 }
                 () = told(&mut stopping) => ends = true,
+                _ = self.ended.changed() => ends = true,
                 () = pieces.closed() => return,
             }
         }

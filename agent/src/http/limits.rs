@@ -42,6 +42,9 @@ pub const PIECE: usize = 64 << 10;
 /// Entries of a list where the client does not say how many.
 pub const ENTRIES: usize = 1000;
 
+/// Lists under way at a time: each holds a picture, with its findings, until its reader has all of it.
+pub const LISTS: usize = 8;
+
 /// Records that are kept for clients that come back, and octets of them: the last minutes of a busy cluster.
 pub const RECENT_RECORDS: usize = 4096;
 

@@ -147,7 +147,8 @@ fn of_cluster(picture: &Picture, out: &mut Exposition) {
     });
     out.family(&NODES, |series| series.add(&[], picture.nodes.len()));
     // Zero is told too: whoever asks for an increase would not see the first one without it.
-    let catalogue = || detect::rules().map(|rule| ((rule.id, rule.severity), 0_u64));
+    // Any severity: findings of one rule differ in it, and a policy may change it.
+    let catalogue = || detect::rules().flat_map(|rule| Severity::ALL.map(|severity| ((rule.id, severity), 0_u64)));
     let mut raised: BTreeMap<(&str, Severity), u64> = catalogue().collect();
     for ((rule, severity), count) in &picture.raised {
         raised.insert((rule, *severity), *count);

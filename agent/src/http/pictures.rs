@@ -35,9 +35,9 @@ pub(super) struct Shown {
 
 /// The last picture, and where the next comes from.
 pub(super) struct Pictures {
-    ask: Ask,
+    ask: Arc<Ask>,
     recent: Arc<Recent>,
-    last: Mutex<Option<Last>>,
+    last: Arc<Mutex<Option<Last>>>,
 }
 
 /// The last answer, a failure too, and until when it is shown.
@@ -54,7 +54,7 @@ impl fmt::Debug for Pictures {
 
 impl Pictures {
     pub(super) fn new(ask: Ask, recent: Arc<Recent>) -> Self {
-        Self { ask, recent, last: Mutex::new(None) }
+        Self { ask: Arc::new(ask), recent, last: Arc::default() }
     }
 
     /// A picture that is fresh enough.
@@ -63,28 +63,33 @@ impl Pictures {
     /// The capture thread does not answer.
     pub(super) async fn now(&self) -> Result<Shown, Silent> {
         // Who asks while another waits for a picture gets that one.
-        let mut last = self.last.lock().await;
+        let mut last = Arc::clone(&self.last).lock_owned().await;
         if let Some(last) = last.as_ref().filter(|last| Instant::now() < last.until) {
             return last.answer.clone();
         }
-        let answer = self.take().await;
-        let age = answer.as_ref().map_or(PICTURE_AGE, |shown| PICTURE_AGE.max(shown.picture.cost * PICTURE_SHARE));
-        *last = Some(Last { answer: answer.clone(), until: Instant::now() + age });
-        answer
+        // A task of its own: who asked may hang up, and whoever comes next must not make the capture thread work anew.
+        let (ask, recent) = (Arc::clone(&self.ask), Arc::clone(&self.recent));
+        let taking = tokio::spawn(async move {
+            let answer = take(&ask, &recent).await;
+            let age = answer.as_ref().map_or(PICTURE_AGE, |shown| PICTURE_AGE.max(shown.picture.cost * PICTURE_SHARE));
+            *last = Some(Last { answer: answer.clone(), until: Instant::now() + age });
+            answer
+        });
+        taking.await.unwrap_or(Err(Silent::Gone))
     }
+}
 
-    async fn take(&self) -> Result<Shown, Silent> {
-        // A record is made before it is numbered, so whatever has a number now is in the picture.
-        let last_event_id = self.recent.last_id().into();
-        let (sender, receiver) = oneshot::channel();
-        if !(self.ask)(sender) {
-            return Err(Silent::Gone);
-        }
-        match timeout(CAPTURE_PATIENCE, receiver).await {
-            Ok(Ok(picture)) => Ok(Shown { picture: Arc::new(picture), last_event_id }),
-            Ok(Err(_)) => Err(Silent::Gone),
-            Err(_) => Err(Silent::Late),
-        }
+async fn take(ask: &Ask, recent: &Recent) -> Result<Shown, Silent> {
+    // A record is made before it is numbered, so whatever has a number now is in the picture.
+    let last_event_id = recent.last_id().into();
+    let (sender, receiver) = oneshot::channel();
+    if !ask(sender) {
+        return Err(Silent::Gone);
+    }
+    match timeout(CAPTURE_PATIENCE, receiver).await {
+        Ok(Ok(picture)) => Ok(Shown { picture: Arc::new(picture), last_event_id }),
+        Ok(Err(_)) => Err(Silent::Gone),
+        Err(_) => Err(Silent::Late),
     }
 }
 
@@ -121,6 +126,22 @@ mod tests {
         tokio::time::advance(PICTURE_AGE).await;
         pictures.now().await.unwrap();
         assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_hangs_up_before_the_picture_is_there_does_not_make_the_next_one_cost_another() {
+        let asked = Arc::new(AtomicU64::new(0));
+        let (count, kept) = (Arc::clone(&asked), std::sync::Mutex::new(Vec::new()));
+        let ask = move |answer| {
+            count.fetch_add(1, Ordering::Relaxed);
+            kept.lock().unwrap().push(answer);
+            true
+        };
+        let pictures = Pictures::new(Box::new(ask), recent());
+        for _ in 0..100 {
+            assert!(timeout(Duration::from_millis(1), pictures.now()).await.is_err());
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test(start_paused = true)]

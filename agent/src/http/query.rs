@@ -58,8 +58,21 @@ impl<'a> Query<'a> {
     }
 
     /// Some of a few words, with commas between them.
-    pub(super) fn words<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<Vec<T>>, Problem> {
-        self.text(name).map(|text| text.split(',').map(|word| one_of(name, word, words)).collect()).transpose()
+    pub(super) fn words<T: Copy + PartialEq>(
+        &self,
+        name: &str,
+        words: &[(&str, T)],
+    ) -> Result<Option<Vec<T>>, Problem> {
+        let Some(text) = self.text(name) else { return Ok(None) };
+        let mut wanted = Vec::new();
+        for word in text.split(',') {
+            let word = one_of(name, word, words)?;
+            // Once each: every record is held against all of them.
+            if !wanted.contains(&word) {
+                wanted.push(word);
+            }
+        }
+        Ok(Some(wanted))
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::net::sockopt::set_socket_send_buffer_size;
+use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_user_timeout};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -29,6 +29,9 @@ use super::site::{Site, Sources};
 
 /// How long answers that are under way at the end may take to go out.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+/// How long what was sent may stay unacknowledged, in milliseconds: twice as long as heartbeats are apart.
+const GONE_MILLISECONDS: u32 = 30_000;
 
 /// After an accept that failed: out of descriptors, say, it may be better in a moment.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -191,6 +194,8 @@ async fn take_in(stream: TcpStream, site: Arc<Site>, place: OwnedSemaphorePermit
     let _present = Present::connection(&site.counts);
     // Answers are written whole; waiting for more to send only makes them late.
     let _ = stream.set_nodelay(true);
+    // A client that is gone without a word takes nothing and says nothing; what little a stream sends would fit the buffer.
+    let _ = set_tcp_user_timeout(&stream, GONE_MILLISECONDS);
     let stream = Patient::new(stream, Arc::clone(&site.counts));
     match site.door().tls.clone() {
         None => converse(stream, site, stopping).await,

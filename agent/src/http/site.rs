@@ -7,7 +7,7 @@ use http::header::{ACCEPT, ALLOW, CONNECTION, HeaderName, HeaderValue, RETRY_AFT
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use super::access::Door;
@@ -15,7 +15,7 @@ use super::answer::{self, Body, Problem};
 use super::api::{self, List};
 use super::counts::Counts;
 use super::events::Events;
-use super::limits::ANSWER_PATIENCE;
+use super::limits::{ANSWER_PATIENCE, LISTS};
 use super::metrics::{self, Facts, Format, Reload};
 use super::page;
 use super::pictures::{Ask, Pictures, Shown};
@@ -61,6 +61,7 @@ pub(super) struct Site {
     reload: Arc<Mutex<Reload>>,
     metrics: Metrics,
     host: Arc<str>,
+    lists: Arc<Semaphore>,
 }
 
 impl Site {
@@ -68,7 +69,16 @@ impl Site {
         let Sources { ask, recent, reload, counts, metrics, host } = sources;
         let events = Events::new(Arc::clone(&recent), Arc::clone(&counts), stopping);
         let pictures = Pictures::new(ask, recent);
-        Self { counts, door: RwLock::new(Arc::new(door)), pictures, events, reload, metrics, host: host.into() }
+        Self {
+            counts,
+            door: RwLock::new(Arc::new(door)),
+            pictures,
+            events,
+            reload,
+            metrics,
+            host: host.into(),
+            lists: Arc::new(Semaphore::new(LISTS)),
+        }
     }
 
     /// The rules for who comes in now.
@@ -76,9 +86,11 @@ impl Site {
         Arc::clone(&self.door.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Other rules from now on; connections that are there stay, their next requests are held to these.
+    /// Other rules from now on; connections that are there stay, their next requests are held to these. Streams of events
+    /// end, and who may still come in comes back.
     pub(super) fn set_door(&self, door: Door) {
         *self.door.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(door);
+        self.events.end_streams();
     }
 
     /// Answers a request.
@@ -157,7 +169,10 @@ impl Site {
     }
 
     async fn tell_list(&self, list: List, query: &str) -> Result<Response<Body>, Problem> {
-        list.respond(query, &self.shown().await?, &self.host)
+        let Ok(place) = Arc::clone(&self.lists).try_acquire_owned() else {
+            return Err(Problem::unavailable(format!("{LISTS} lists are under way, which is all there can be")));
+        };
+        list.respond(query, &self.shown().await?, &self.host, place)
     }
 
     async fn tell_status(&self, query: &str) -> Result<Response<Body>, Problem> {

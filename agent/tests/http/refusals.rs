@@ -47,7 +47,7 @@ fn a_port_that_is_taken_is_named_with_what_to_do() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let (status, error) = distwatch(&["run", "--http", &address]);
-    assert_eq!(status, Some(2), "{error}");
+    assert_eq!(status, Some(3), "not for ever: {error}");
     assert!(error.contains(&format!("cannot listen on {address}")), "{error}");
 }
 
