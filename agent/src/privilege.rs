@@ -16,7 +16,7 @@ mod capabilities;
 mod landlock;
 mod seccomp;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -25,6 +25,21 @@ pub(crate) use self::capabilities::kernel_version;
 pub use self::capabilities::{BackEnd, Capability, Missing, Needs, held, missing_for};
 pub use self::landlock::abi as landlock_abi;
 pub use self::seccomp::is_available as seccomp_is_available;
+
+/// The folder of a file, and that of the file that it leads to where it is a link. One that is replaced is another file, so it is
+/// folders that the sandbox leaves open.
+#[must_use]
+pub fn folders(path: &Path) -> Vec<PathBuf> {
+    let parent = |path: &Path| match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    let mut folders = vec![parent(path)];
+    // Where there is no link, the same folder once more does no harm, and is left out.
+    let behind = std::fs::read_link(path).ok().and_then(|_| std::fs::canonicalize(path).ok());
+    folders.extend(behind.map(|file| parent(&file)));
+    folders
+}
 
 /// What is still needed once everything is open.
 #[derive(Clone, Debug, Default)]
@@ -165,5 +180,20 @@ mod tests {
             seccomp: Layer::Full,
         };
         assert_eq!(applied.gaps(), ["Landlock partial: TCP ports are open"]);
+    }
+
+    #[test]
+    fn a_file_behind_a_link_is_reached_by_both_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().canonicalize().unwrap();
+        let [live, archive] = ["live", "archive"].map(|name| at.join(name));
+        for folder in [&live, &archive] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        std::fs::write(archive.join("key1.pem"), "").unwrap();
+        std::os::unix::fs::symlink("../archive/key1.pem", live.join("key.pem")).unwrap();
+        assert_eq!(folders(&live.join("key.pem")), [live.clone(), archive.clone()]);
+        assert_eq!(folders(&archive.join("key1.pem")), [archive]);
+        assert_eq!(folders(Path::new("key.pem")), [Path::new(".")]);
     }
 }

@@ -1,6 +1,6 @@
 //! `distwatch run`: the daemon.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
 use distwatch_engine::event::Expected;
@@ -83,7 +83,7 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     sandbox.read.extend(needs.read);
     sandbox.write.extend(needs.write);
     sandbox.connect.extend(needs.connect);
-    sandbox.read.extend(config.http.files().map(folder));
+    sandbox.read.extend(config.http.files().flat_map(privilege::folders));
     let file = loaded.file;
     let run = Run {
         config,
@@ -117,18 +117,10 @@ fn sandbox(
         off: args.no_sandbox,
         strict: args.sandbox_strict,
         needs: Needs { back_end, follows_interfaces: !capture.interfaces.is_empty(), attribution },
-        read: file.into_iter().chain(config.words_file.as_deref()).map(folder).collect(),
-        write: vec![folder(socket)],
+        read: file.into_iter().chain(config.words_file.as_deref()).flat_map(privilege::folders).collect(),
+        write: privilege::folders(socket),
         connect: Vec::new(),
         bind: Vec::new(),
-    }
-}
-
-/// The folder of a file. One that is replaced is another file, so it is its folder that the sandbox leaves open.
-fn folder(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
     }
 }
 

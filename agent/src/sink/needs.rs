@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::nats;
 use super::settings::{Settings, Transport};
 use super::{http, spools};
+use crate::privilege::folders;
 
 /// Files and ports of some sinks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,7 +43,7 @@ impl Needs {
             needs.connect.extend(PROXIES.iter().filter_map(|name| proxy_port(&std::env::var(name).ok()?)));
         }
         let own = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        needs.read.extend(own("SSL_CERT_FILE").map(|file| folder(Path::new(&file))));
+        needs.read.extend(own("SSL_CERT_FILE").into_iter().flat_map(|file| folders(Path::new(&file))));
         needs.read.extend(own("SSL_CERT_DIR").iter().flat_map(std::env::split_paths));
         for folders in [&mut needs.read, &mut needs.write] {
             folders.sort();
@@ -63,9 +64,9 @@ impl Needs {
 
     fn add(&mut self, settings: &Settings) {
         let secrets = settings.secrets().into_iter().filter_map(|secret| secret.file.as_deref());
-        self.read.extend(secrets.chain(settings.tls.files()).map(folder));
+        self.read.extend(secrets.chain(settings.tls.files()).flat_map(folders));
         if settings.kind == "file" {
-            self.write.push(folder(&settings.file.path));
+            self.write.extend(folders(&settings.file.path));
         }
         if settings.kind == "syslog" && settings.syslog.transport != Transport::Udp {
             let port = settings.syslog.address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
@@ -93,13 +94,6 @@ fn proxy_port(text: &str) -> Option<u16> {
     match host.rsplit_once(':') {
         Some((before, port)) if !before.contains(':') || before.ends_with(']') => port.parse().ok(),
         _ => (!host.is_empty()).then_some(bare),
-    }
-}
-
-fn folder(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
     }
 }
 

@@ -26,7 +26,7 @@ fn shipped_rules_fire_and_resolve_on_what_nodes_do() {
     start_servers(&b);
     let policy = format!("{ISOLATED}{SINK}");
     let daemon = Watch::new(&b, BackEnd::Ebpf).policy(&policy).words(&["--http", "127.0.0.1:9469"]).start();
-    let mut db = Node::start(&b, "db", "maplesyrup", &NodeOptions::default());
+    let db = Node::start(&b, "db", "maplesyrup", &NodeOptions::default());
     let mut web = Node::start(&a, "web", "maplesyrup", &NodeOptions::default());
     web.join(&db.name);
     eventually("the rule fires", || (fires(&b, "DistwatchFindingHigh") == 1).then_some(()));
