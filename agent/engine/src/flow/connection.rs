@@ -240,6 +240,12 @@ impl<C> Connection<C> {
         &self.conversation
     }
 
+    /// Drops what both directions delivered last. Returns whether there was anything.
+    pub(super) fn forget_histories(&mut self) -> bool {
+        let [one, other] = &mut self.directions;
+        one.forget_history() | other.forget_history()
+    }
+
     /// Copies what it needs of the block that is lent.
     pub(super) fn take_back(&mut self, lent: &Lent<'_>) {
         self.directions.iter_mut().for_each(|direction| direction.take_back(lent));

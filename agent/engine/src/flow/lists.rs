@@ -37,6 +37,11 @@ impl<const K: usize> List<K> {
         if self.head == NONE { None } else { Some(self.head) }
     }
 
+    /// The entry that came after this one, which must be in this list.
+    pub(super) fn after<E: Linked<K> + ?Sized>(entries: &mut E, index: u32) -> Option<u32> {
+        entries.links(index).map(|links| links.next).filter(|&next| next != NONE)
+    }
+
     /// Whether this is the entry that came last.
     pub(super) const fn ends_with(&self, index: u32) -> bool {
         self.tail == index
@@ -95,6 +100,8 @@ mod tests {
         }
         list.push(&mut entries, 3);
         assert!(list.ends_with(3));
+        let mut after = |index| List::<0>::after(&mut entries, index);
+        assert_eq!((after(1), after(2), after(4), after(3)), (Some(2), Some(4), Some(3), None));
         assert_eq!(drained(&mut list, &mut entries), [1, 2, 4, 3]);
         assert_eq!(list.first(), None);
         list.push(&mut entries, 5);

@@ -239,6 +239,11 @@ impl Direction {
         (self.octets, self.held_octets, self.history) = (Vec::new(), 0, None);
     }
 
+    /// Drops what was delivered last: a retransmission of it is compared with nothing. Returns whether there was anything.
+    pub(super) fn forget_history(&mut self) -> bool {
+        self.history.take().is_some()
+    }
+
     /// Copies what it needs of the block that is lent.
     pub(super) fn take_back(&mut self, lent: &Lent<'_>) {
         if let Some(history) = &mut self.history {

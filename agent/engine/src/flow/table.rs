@@ -78,6 +78,8 @@ pub struct FlowTable<C> {
     /// What is remembered of the block that is lent, and entries that need it.
     pieces: Pieces,
     borrowers: Vec<u32>,
+    /// Before this, links are not made to forget what they delivered.
+    forget_after: Timestamp,
 }
 
 impl<C> FlowTable<C> {
@@ -104,6 +106,7 @@ impl<C> FlowTable<C> {
             decisions: None,
             pieces: Pieces::default(),
             borrowers: Vec::new(),
+            forget_after: Timestamp::from_nanos(i64::MIN),
         }
     }
 

@@ -112,6 +112,26 @@ fn links_are_given_up_only_for_links() {
 }
 
 #[test]
+fn links_forget_what_they_delivered_before_one_of_them_is_given_up() {
+    let mut bench = Bench::with(&small());
+    bench.world.value = Value::Link;
+    let server = ([10, 0, 0, 2], 4369).into();
+    // Each is worth keeping 16 KiB of, which is more than there is room for, and far less without.
+    let links = 200_u32;
+    for round in 0..30_u32 {
+        for n in 0..links {
+            let client = ([10, 2, 0, n as u8], 50_000).into();
+            bench.raw(&segment(client, server, ACK, 1 + round * 1000, &[b'x'; 1000]));
+            assert!(bench.table.memory() <= small().flow_memory);
+        }
+        bench.wait(Duration::from_secs(1));
+    }
+    let opened = bench.world.calls.iter().filter(|(_, call)| matches!(call, Call::Open { .. })).count();
+    assert_eq!((opened, bench.table.open_flows()), (links as usize, links as usize), "nobody was given up");
+    assert!(bench.table.stats().limits.of(Limit::FlowMemory) > 0, "and that memory was short is told");
+}
+
+#[test]
 fn the_same_flood_gives_the_same_calls() {
     let run = || {
         let bench = survive(&small(), 3000, Value::Attempt, |bench, client, server| {
