@@ -44,6 +44,8 @@ struct Nats {
     name: String,
     client: Option<Client>,
     due: Option<Instant>,
+    /// The last attempt went well, as far as anybody knows.
+    is_steady: bool,
 }
 
 fn open(settings: &Settings, context: &Context<'_>) -> Result<Box<dyn Deliver>, String> {
@@ -61,6 +63,7 @@ fn open(settings: &Settings, context: &Context<'_>) -> Result<Box<dyn Deliver>, 
         name: settings.name.clone(),
         client: None,
         due: None,
+        is_steady: false,
     }))
 }
 
@@ -106,6 +109,7 @@ impl Deliver for Nats {
                 Ok(Ok((client, outcome))) => {
                     self.client = Some(client);
                     self.due = Some(Instant::now() + LOOK_AFTER);
+                    self.is_steady = matches!(outcome, Outcome::Done { .. });
                     outcome
                 }
                 Ok(Err(reason)) => self.away(reason),
@@ -141,6 +145,7 @@ impl Nats {
         let reason = server.map_or_else(|| reason.clone(), |server| format!("{server}: {reason}"));
         self.turn = self.turn.wrapping_add(1);
         self.due = None;
+        self.is_steady = false;
         Outcome::retry(reason)
     }
 
@@ -157,7 +162,12 @@ impl Nats {
             let subject = self.subject.replace("{event_type}", entry.event_type.name());
             messages.push(Message { subject, id: self.id(entry), body: render(entry, self.format) });
         }
-        let answers = client.publish(&messages).await?;
+        // After a failure the first goes alone: a stream that comes back in the middle would have what is behind it first.
+        let (alone, together) = messages.split_at(usize::from(!self.is_steady).min(messages.len()));
+        let mut answers = client.publish(alone).await?;
+        if !matches!(judge(&answers), Outcome::Retry { .. }) {
+            answers.extend(client.publish(together).await?);
+        }
         Ok((client, judge(&answers)))
     }
 
