@@ -20,6 +20,7 @@ pub mod monitor;
 pub mod neighbours;
 pub mod output;
 pub mod picture;
+mod queue;
 pub mod state;
 pub mod status;
 

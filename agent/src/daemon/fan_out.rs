@@ -7,19 +7,16 @@ use std::io;
 use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::feed::Batch;
 use super::journal::Journal;
 use super::output::{Output, Written};
+use super::queue::{Inlet, queue};
 use crate::http::Recent;
 use crate::sink::{Outgoing, Sinks};
-
-/// Batches that may wait. A batch is what one look at the capture gave, at most some hundred records, so that a disk may pause
-/// for seconds at the rates of a real cluster, and the memory stays at some megabytes.
-const BATCHES: usize = 1024;
 
 /// Batches that are brought to the disk together, at most: what waits for it is told that much later.
 const TOGETHER: usize = 255;
@@ -50,7 +47,7 @@ impl Taker for Recent {
 
 /// The capture's end of it.
 pub struct FanOut {
-    batches: Option<SyncSender<Batch>>,
+    batches: Option<Inlet>,
     thread: Option<JoinHandle<()>>,
     /// The output, once the thread does not need it any more.
     done: Receiver<Option<Output>>,
@@ -70,21 +67,22 @@ impl FanOut {
         mut journal: Option<Journal>,
     ) -> io::Result<Self> {
         let unkept = journal.as_ref().map(Journal::failed).unwrap_or_default();
-        let (batches, waiting) = sync_channel::<Batch>(BATCHES);
+        let (batches, waiting) = queue();
         let (finished, done) = sync_channel(1);
         let counts = output.as_ref().map(Output::counts);
         let dropped = Arc::<AtomicU64>::default();
         let of_thread = Arc::clone(&dropped);
         let thread = std::thread::Builder::new().name("records".into()).spawn(move || {
             let mut missed = 0;
-            for batch in &waiting {
+            while let Some(batch) = waiting.take() {
                 let so_far = of_thread.load(Ordering::Relaxed);
                 if so_far > missed {
                     takers.iter().for_each(|taker| taker.miss(so_far - missed));
                     missed = so_far;
                 }
                 // What has come meanwhile costs the disk one wait together.
-                let batches: Vec<Batch> = iter::once(batch).chain(waiting.try_iter().take(TOGETHER)).collect();
+                let batches: Vec<Batch> =
+                    iter::once(batch).chain(iter::from_fn(|| waiting.try_take()).take(TOGETHER)).collect();
                 // A finding is on disk before it is told.
                 if let Some(journal) = &mut journal {
                     journal.write(batches.iter().filter_map(|batch| batch.journal.as_ref()));
@@ -106,11 +104,11 @@ impl FanOut {
 
     /// Hands records over; when the queue is full they are dropped and counted. Returns whether they were taken.
     pub fn offer(&self, batch: Batch) -> bool {
-        let worth = |_: &&SyncSender<Batch>| !batch.records.is_empty() || batch.journal.is_some();
+        let worth = |_: &&Inlet| !batch.records.is_empty() || batch.journal.is_some();
         let Some(batches) = self.batches.as_ref().filter(worth) else { return false };
-        match batches.try_send(batch) {
+        match batches.offer(batch) {
             Ok(()) => true,
-            Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => {
+            Err(batch) => {
                 self.dropped.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
                 false
             }
@@ -159,6 +157,7 @@ mod tests {
     use std::sync::Mutex;
     use std::sync::mpsc::{Sender, channel};
 
+    use super::super::queue::BATCHES;
     use super::*;
     use crate::daemon::feed::{Form, Writer};
     use crate::report::sample;

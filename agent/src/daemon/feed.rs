@@ -42,6 +42,16 @@ impl Batch {
         (if self.for_a_person { self.lines.len() } else { self.records.len() }) as u64
     }
 
+    /// What it takes in memory, about.
+    #[must_use]
+    pub(super) fn octets(&self) -> usize {
+        /// Besides the text: the record's own fields, and what the allocator keeps.
+        const EACH: usize = 128;
+        let records = self.records.iter().map(|record| record.line.len() + EACH).sum::<usize>();
+        let lines = self.lines.iter().map(|line| line.len() + EACH).sum::<usize>();
+        records + lines + self.journal.as_ref().map_or(0, Entry::octets)
+    }
+
     /// What standard output shows.
     pub fn print(&self, text: &mut Vec<u8>) {
         let mut line = |bytes: &[u8]| {

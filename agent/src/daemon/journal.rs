@@ -26,6 +26,14 @@ pub enum Entry {
 }
 
 impl Entry {
+    /// What it takes in memory, about.
+    pub(super) fn octets(&self) -> usize {
+        match self {
+            Self::Line(line) => line.len(),
+            Self::Cut(_) => 0,
+        }
+    }
+
     /// The line for what came out.
     #[must_use]
     pub fn line(saved: &Saved) -> Self {

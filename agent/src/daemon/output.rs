@@ -3,15 +3,12 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::feed::Batch;
-
-/// Batches that may wait. A batch is what one look at the capture gave, at most some hundred lines, so that a reader
-/// may pause for seconds at the rates of a real cluster, and the memory stays at some megabytes.
-const BATCHES: usize = 1024;
+use super::queue::{Inlet, Outlet, queue};
 
 /// What became of records.
 #[derive(Debug, Default)]
@@ -24,7 +21,7 @@ pub struct Written {
 /// The end of the queue that batches are put into.
 #[derive(Debug)]
 pub struct Output {
-    batches: Option<SyncSender<Batch>>,
+    batches: Option<Inlet>,
     thread: Option<JoinHandle<()>>,
     done: Receiver<()>,
     shared: Arc<Written>,
@@ -36,7 +33,7 @@ impl Output {
     /// # Errors
     /// No thread can be started.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let (batches, waiting) = sync_channel(BATCHES);
+        let (batches, waiting) = queue();
         let (finished, done) = sync_channel(1);
         let shared = Arc::new(Written::default());
         let of_thread = Arc::clone(&shared);
@@ -50,7 +47,7 @@ impl Output {
     /// Hands records over; when the queue is full they are dropped and counted.
     pub fn offer(&self, batch: Batch) {
         let Some(batches) = self.batches.as_ref().filter(|_| batch.printed() > 0) else { return };
-        if let Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) = batches.try_send(batch) {
+        if let Err(batch) = batches.offer(batch) {
             self.shared.dropped.fetch_add(batch.printed(), Ordering::Relaxed);
         }
     }
@@ -92,9 +89,9 @@ impl Written {
     }
 }
 
-fn write(mut out: impl Write, waiting: &Receiver<Batch>, shared: &Written) {
+fn write(mut out: impl Write, waiting: &Outlet, shared: &Written) {
     let mut text = Vec::new();
-    for batch in waiting {
+    while let Some(batch) = waiting.take() {
         if shared.closed.load(Ordering::Relaxed) {
             shared.dropped.fetch_add(batch.printed(), Ordering::Relaxed);
             continue;
@@ -118,6 +115,7 @@ fn write(mut out: impl Write, waiting: &Receiver<Batch>, shared: &Written) {
 mod tests {
     use std::sync::mpsc::{Sender, channel};
 
+    use super::super::queue::BATCHES;
     use super::*;
 
     /// Takes nothing before it is told to.
