@@ -1,6 +1,8 @@
 //! The statements of the guideline that rules refer to: the Erlang Ecosystem Foundation Security Working Group's
 //! "Distribution Protocol and EPMD", in short.
 
+use serde_json::{Value as Json, json};
+
 /// A statement of the guideline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statement {
@@ -53,6 +55,12 @@ pub const STATEMENTS: &[Statement] = &[
 #[must_use]
 pub fn statement(id: &str) -> Option<&'static Statement> {
     STATEMENTS.iter().find(|statement| statement.id == id)
+}
+
+/// References of a rule as JSON: each id with its statement.
+#[must_use]
+pub(crate) fn with_statements(ids: &[&str]) -> Vec<Json> {
+    ids.iter().map(|id| json!({ "id": id, "statement": statement(id).map(|statement| statement.text) })).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod guideline;
 pub mod host;
 pub mod http;
+mod key_files;
 pub mod logging;
 pub mod near;
 pub mod notify;

@@ -116,11 +116,6 @@ fn as_json(rule: &Rule) -> Json {
         .iter()
         .map(|option| json!({ "name": option.name, "default": option.default, "help": option.help }))
         .collect();
-    let references: Vec<Json> = rule
-        .references
-        .iter()
-        .map(|id| json!({ "id": id, "statement": guideline::statement(id).map(|statement| statement.text) }))
-        .collect();
     json!({
         "id": rule.id,
         "group": rule.group,
@@ -130,7 +125,7 @@ fn as_json(rule: &Rule) -> Json {
         "rationale": rule.rationale,
         "evidence": rule.evidence,
         "remediation": rule.remediation,
-        "references": references,
+        "references": guideline::with_statements(rule.references),
         "options": options,
     })
 }

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use super::answer::Problem;
 use super::settings::Settings;
 use super::tls;
-use crate::sink::settings::read_text;
+use crate::key_files;
 
 /// Fewer characters than this can be guessed.
 const SHORTEST_TOKEN: usize = 16;
@@ -89,7 +89,7 @@ struct Token(Digest);
 
 impl Token {
     fn read(file: &Path) -> Result<Self, String> {
-        let text = read_text(file)?;
+        let text = key_files::text(file)?;
         let token = text.trim();
         let fault = |what: &str| Err(format!("{} {what}", file.display()));
         if token.len() < SHORTEST_TOKEN {

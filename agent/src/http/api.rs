@@ -196,11 +196,6 @@ impl http_body::Body for Pieces {
 pub(super) fn rules() -> Json {
     let rules: Vec<Json> = detect::rules()
         .map(|rule| {
-            let references: Vec<Json> = rule
-                .references
-                .iter()
-                .map(|id| json!({ "id": id, "statement": guideline::statement(id).map(|statement| statement.text) }))
-                .collect();
             json!({
                 "id": rule.id,
                 "group": rule.group,
@@ -210,7 +205,7 @@ pub(super) fn rules() -> Json {
                 "rationale": rule.rationale,
                 "evidence": rule.evidence,
                 "remedy": rule.remediation,
-                "references": references,
+                "references": guideline::with_statements(rule.references),
             })
         })
         .collect();

@@ -9,6 +9,8 @@ use distwatch_engine::policy::Patterns;
 use globset::GlobMatcher;
 use ring::digest;
 
+use crate::key_files;
+
 /// One `[[sink]]`.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -144,7 +146,7 @@ impl Secret {
     /// A sentence that names the file or the variable, and nothing of what is in it.
     pub fn read(&self) -> Result<Option<String>, String> {
         let text = match (&self.file, &self.env) {
-            (Some(file), _) => read_text(file)?,
+            (Some(file), _) => key_files::text(file)?,
             (None, Some(name)) => {
                 std::env::var(name).map_err(|_| format!("the environment has no variable {name} with text in it"))?
             }
@@ -179,24 +181,11 @@ impl Digest {
             hash.update(part.as_bytes());
         };
         settings.secrets().into_iter().for_each(|secret| add(secret.read().ok().flatten()));
-        settings.tls.files().for_each(|file| add(read_text(file).ok()));
+        settings.tls.files().for_each(|file| add(key_files::text(file).ok()));
         let mut digest = [0; 32];
         digest.iter_mut().zip(hash.finish().as_ref()).for_each(|(to, from)| *to = *from);
         Self(digest)
     }
-}
-
-/// The largest file of a secret or a certificate that is read.
-const LARGEST_FILE: u64 = 1 << 20;
-
-/// A small file, as text.
-pub(crate) fn read_text(file: &Path) -> Result<String, String> {
-    let unreadable = |error: &dyn std::fmt::Display| format!("{} cannot be read: {error}", file.display());
-    let length = std::fs::metadata(file).map_err(|error| unreadable(&error))?.len();
-    if length > LARGEST_FILE {
-        return Err(unreadable(&"it has more than 1 MiB"));
-    }
-    std::fs::read_to_string(file).map_err(|error| unreadable(&error))
 }
 
 /// Whom to be, towards a server that asks for it.

@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::settings::{Tls, read_text};
+use super::settings::Tls;
+use crate::key_files::{certificates, private_key};
 
 /// The configuration of a client.
 ///
@@ -26,9 +25,7 @@ pub(crate) fn client(settings: &Tls) -> Result<Arc<ClientConfig>, String> {
     let config = match (&settings.certificate_file, &settings.key_file) {
         (Some(certificate), Some(key)) => {
             let chain = certificates(certificate)?;
-            let text = read_text(key)?;
-            let secret = PrivateKeyDer::from_pem_slice(text.as_bytes())
-                .map_err(|_| format!("{} has no private key in PEM form", key.display()))?;
+            let secret = private_key(key)?;
             builder.with_client_auth_cert(chain, secret).map_err(|error| {
                 format!("{} and {} do not fit together: {error}", certificate.display(), key.display())
             })?
@@ -71,13 +68,4 @@ fn authorities(file: &Path) -> Result<RootCertStore, String> {
         roots.add(certificate).map_err(|error| format!("{} has an unusable certificate: {error}", file.display()))?;
     }
     Ok(roots)
-}
-
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let text = read_text(file)?;
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    match found {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(format!("{} has no certificate in PEM form", file.display())),
-    }
 }
