@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
@@ -123,9 +123,7 @@ impl Watch {
         self.write(&self.policy);
         let mut command = self.command();
         command.args(["run", "--capture", self.back_end.name(), "-c"]).arg(self.config());
-        if Self::keeps_state() {
-            command.arg("--state-dir").arg(self.folder.join("state"));
-        }
+        command.arg("--state-dir").arg(self.folder.join("state"));
         // Several of them run on one host, so none serves HTTP unless a test says where.
         if !self.words.iter().any(|word| word == "--http") {
             command.args(["--http", "off"]);
@@ -140,19 +138,6 @@ impl Watch {
         let errors = BufReader::new(child.stderr.take().expect("a pipe"));
         std::thread::spawn(move || errors.lines().map_while(Result::ok).for_each(|line| log.log(line)));
         Daemon { child, watch: self.clone(), heard, started }
-    }
-
-    /// Whether this build keeps what it knows over a restart.
-    ///
-    /// # Panics
-    /// Where the program cannot be started.
-    #[must_use]
-    pub fn keeps_state() -> bool {
-        static KNOWN: OnceLock<bool> = OnceLock::new();
-        *KNOWN.get_or_init(|| {
-            let help = Command::new(program()).args(["run", "--help"]).output().expect("the program starts");
-            String::from_utf8_lossy(&help.stdout).contains("--state-dir")
-        })
     }
 
     /// Where it keeps what it knows.
@@ -383,14 +368,6 @@ impl Daemon {
         // The pipe is read to its end before the records are whole.
         eventually("the last record is read", || (Arc::strong_count(&self.heard) == 1).then_some(()));
         Told { records: self.records(), log: self.log() }
-    }
-
-    /// What it keeps on disk at this moment.
-    #[must_use]
-    pub fn kept(&self) -> String {
-        let files = fs::read_dir(self.watch.folder.join("state")).into_iter().flatten().flatten();
-        let texts = files.filter_map(|file| fs::read(file.path()).ok());
-        texts.map(|text| String::from_utf8_lossy(&text).into_owned()).collect()
     }
 
     /// Ends it at once; what it told can still be asked for. Says how to start it again with what it kept.
