@@ -67,7 +67,14 @@ pub fn program() -> &'static Path {
         if let Some(path) = std::env::var_os("DISTWATCH") {
             return path.into();
         }
-        let status = Command::new(env!("CARGO"))
+        let mut cargo = Command::new(env!("CARGO"));
+        // What cargo told this program of its own package: build scripts look at it, and would all run anew.
+        for variable in std::env::vars_os().map(|(name, _)| name) {
+            if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|kind| variable.to_string_lossy().starts_with(kind)) {
+                cargo.env_remove(variable);
+            }
+        }
+        let status = cargo
             .args(["build", "--release", "--quiet", "--package", "distwatch"])
             .current_dir(root())
             .status()

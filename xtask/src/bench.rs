@@ -12,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
+use crate::run::cargo;
 use measure::{Figures, Run};
 use table::Table;
 
@@ -69,9 +70,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         What::Analyze => analyze(bench),
         What::Live(live) => live::run(live, bench.rounds, bench.output.as_deref()),
         What::Etf => {
-            let status = Command::new("cargo")
-                .args(["run", "--release", "--manifest-path", "bench/Cargo.toml", "--", "etf"])
-                .status()?;
+            let status = cargo(&["run", "--release", "--manifest-path", "bench/Cargo.toml", "--", "etf"]).status()?;
             if status.success() { Ok(()) } else { bail!("the term benchmark ended with {status}") }
         }
     }
@@ -80,8 +79,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
 /// Once with an alert among a hundred records, as hosts have them at their worst, and once with nothing but alerts.
 fn sinks(rate: u64, seconds: u64) -> Result<()> {
     for alert_every in [100, 1] {
-        let status = Command::new("cargo")
-            .args(["run", "--release", "--quiet", "--package", "distwatch", "--example", "sinks_load", "--"])
+        let status = cargo(&["run", "--release", "--quiet", "--package", "distwatch", "--example", "sinks_load", "--"])
             .args([rate, seconds, alert_every].map(|number| number.to_string()))
             .status()?;
         if !status.success() {
@@ -188,7 +186,7 @@ fn analyze(bench: &Bench) -> Result<()> {
 }
 
 fn build_release() -> Result<()> {
-    let status = Command::new("cargo").args(["build", "--release", "--package", "distwatch"]).status()?;
+    let status = cargo(&["build", "--release", "--package", "distwatch"]).status()?;
     if status.success() { Ok(()) } else { bail!("the release build failed") }
 }
 

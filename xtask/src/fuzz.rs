@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
 
-use crate::run::{repository, run as run_program, text, which};
+use crate::run::{forget_package, repository, run as run_program, text, which};
 use crate::setup;
 
 /// How long a smoke test gives each target: enough to run the whole corpus and a few hundred thousand mutations of it.
@@ -136,6 +136,7 @@ fn fuzzer() -> Command {
     for variable in ["RUSTUP_TOOLCHAIN", "CARGO", "RUSTC"] {
         command.env_remove(variable);
     }
+    forget_package(&mut command);
     if nightly {
         command.arg("+nightly");
     } else {

@@ -15,7 +15,17 @@ pub(crate) fn repository() -> PathBuf {
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(repository());
+    forget_package(&mut command);
     command
+}
+
+/// Keeps from a command what cargo told this chore of its own package: build scripts look at it, and would all run anew.
+pub(crate) fn forget_package(command: &mut Command) {
+    for variable in std::env::vars_os().map(|(name, _)| name) {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|kind| variable.to_string_lossy().starts_with(kind)) {
+            command.env_remove(variable);
+        }
+    }
 }
 
 /// Runs it, shows what is run, and fails where it fails.

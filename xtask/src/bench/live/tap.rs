@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 use e2e::live::{BackEnd, Daemon, Host, Watch};
 
-use crate::run::repository;
+use crate::run::{cargo, repository};
 
 /// The cluster's network is isolated, so that an alert is about the link and not about the bench.
 pub(super) const POLICY: &str = "[network]\nisolated = [\"lo\", \"10.77.0.0/24\"]\n";
@@ -101,10 +101,7 @@ fn bare_loop() -> Result<PathBuf> {
     let manifest = repository().join("bench/Cargo.toml");
     let path = repository().join("bench/target/release/tap");
     if !path.exists() {
-        let status = Command::new("cargo")
-            .args(["build", "--release", "--bin", "tap", "--manifest-path"])
-            .arg(manifest)
-            .status()?;
+        let status = cargo(&["build", "--release", "--bin", "tap", "--manifest-path"]).arg(manifest).status()?;
         ensure!(status.success(), "the bare loop does not build (it needs libpcap-dev)");
     }
     Ok(path)
