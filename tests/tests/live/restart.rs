@@ -25,11 +25,11 @@ fn killed_and_started_again_it_tells_nothing_as_new_twice() {
         web.ask("rpc:call('db@10.77.0.2', os, cmd, [\"id\"])");
         daemon.alert("remote-command");
         web.ask("load:call('db@10.77.0.2', 2)");
-        let mut new: Vec<String> = Vec::new();
+        let (mut known, mut twice) = (Known::default(), Vec::new());
         for _ in 0..3 {
             // What was told an instant ago is known as well: it is on disk before it is told.
             let watch = daemon.kill_at_once();
-            new.extend(news(&daemon));
+            twice.extend(known.take(&daemon));
             daemon = watch.launch();
             let took = daemon.captures();
             assert!(took < Duration::from_secs(1), "{}: attached after {took:?}", back_end.name());
@@ -41,8 +41,7 @@ fn killed_and_started_again_it_tells_nothing_as_new_twice() {
             web.ask("load:call('db@10.77.0.2', 2)");
             daemon.hears("the command again", |record| text(&record["activity"], "mfa") == "os:cmd/1");
         }
-        let after: Vec<String> = news(&daemon);
-        let twice: Vec<&String> = after.iter().filter(|fingerprint| new.contains(fingerprint)).collect();
+        twice.extend(known.take(&daemon));
         assert!(twice.is_empty(), "{}: new twice: {twice:?}", back_end.name());
         web.ask("load:stop(0)");
         daemon.kill();
@@ -144,13 +143,6 @@ fn without_its_state_it_would_tell_everything_as_new_again() {
     live!("kill -9 without a state");
     let twice = kill_again_and_again(1, |state| std::fs::remove_dir_all(state).expect("the state is there"));
     assert!(twice.iter().any(|one| one.starts_with("remote-command")), "the test above would not notice: {twice:?}");
-}
-
-/// Fingerprints of the findings that this daemon told as new.
-fn news(daemon: &Daemon) -> Vec<String> {
-    let alerts = daemon.of_kind("alert");
-    let new = alerts.iter().filter(|record| record["alert"]["status"] == "new");
-    new.map(|record| text(&record["alert"], "fingerprint").to_owned()).collect()
 }
 
 /// Programs and links of the kernel that bear our names, and filters on the host's interfaces.
