@@ -39,7 +39,7 @@ impl Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    if which("cargo-fuzz").is_none() && !setup::cargo_has_fuzz() {
+    if which("cargo-fuzz").is_none() && !setup::cargo_has("fuzz") {
         bail!("cargo-fuzz is not installed: `cargo xtask setup` does it");
     }
     let default = if arguments.smoke { SMOKE_SECONDS } else { DEFAULT_SECONDS };

@@ -31,7 +31,7 @@ enum Chore {
     Ci(ci::Arguments),
     /// Runs all tests, and says loudly which were skipped for lack of a tool
     Test(test::Arguments),
-    /// Installs the tools that tests need (Debian packages, cargo-fuzz); only what is missing
+    /// Installs the tools that tests and checks need (Debian packages, crates); only what is missing
     Setup(setup::Arguments),
     /// Checks what the compiler does not: module docs, who imports whom, file lengths
     Tidy,

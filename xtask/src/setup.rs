@@ -1,4 +1,4 @@
-//! `setup`: installs what the tests need and the machine lacks.
+//! `setup`: installs what tests and checks need and the machine lacks.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,13 +12,6 @@ pub(crate) struct Arguments {
     /// Only say what is missing; fails when something is
     #[arg(long)]
     check: bool,
-}
-
-impl Arguments {
-    /// Install what is missing.
-    pub(crate) const fn install() -> Self {
-        Self { check: false }
-    }
 }
 
 /// Something that tests run.
@@ -88,6 +81,44 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool { needs: "pip3", package: "python3-pip", without: "no OTLP collector can be installed" },
 ];
 
+/// A program that crates.io has the source of, and Debian 12 no package.
+struct Crate {
+    name: &'static str,
+    /// What `cargo install` is told besides.
+    arguments: &'static [&'static str],
+    environment: &'static [(&'static str, &'static str)],
+    without: &'static str,
+}
+
+/// What checks need besides [`TOOLS`], and no test.
+const CRATES: &[Crate] = &[
+    Crate {
+        name: "bpf-linker",
+        arguments: &["--no-default-features", "--features", "llvm-22"],
+        environment: &[("LLVM_PREFIX", "/usr/lib/llvm-22")],
+        without: "the kernel's programs cannot be built",
+    },
+    Crate { name: "cargo-fuzz", arguments: &[], environment: &[], without: "the fuzz targets cannot be built" },
+    Crate {
+        name: "cargo-deny",
+        arguments: &[],
+        // Its compilation is the long part, and it runs for a second.
+        environment: &[
+            ("CARGO_PROFILE_RELEASE_LTO", "off"),
+            ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
+            ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
+        ],
+        without: "licences of dependencies are not looked at",
+    },
+];
+
+impl Crate {
+    /// Also a toolchain of the distribution can have brought it.
+    fn is_present(&self) -> bool {
+        which(self.name).is_some() || self.name.strip_prefix("cargo-").is_some_and(cargo_has)
+    }
+}
+
 const NO_LINKER: &str = "bpf-linker, which links the kernel's programs, cannot be built";
 const NO_GRAMMARS: &str = "the dashboards' types and queries cannot be checked";
 const NO_KERNELS: &str = "the kernels of Debian's releases cannot be tried";
@@ -111,22 +142,33 @@ fn is_present(tool: &Tool) -> bool {
     }
 }
 
+/// Everything, for tests and for checks.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let missing = missing();
-    let no_fuzz = which("cargo-fuzz").is_none() && !cargo_has_fuzz();
-    let no_linker = which("bpf-linker").is_none();
     if arguments.check {
-        missing.iter().for_each(|tool| eprintln!("missing: {} ({}): {}", tool.needs, tool.package, tool.without));
-        let no_collector = !repository().join(COLLECTOR).exists();
-        if no_collector {
-            eprintln!("missing: {COLLECTOR} (rotel, from PyPI): records cannot be sent to a real OTLP collector");
-        }
-        if !missing.is_empty() || no_fuzz || no_linker || no_collector {
-            bail!("not everything that tests need is here: `cargo xtask setup` installs it");
-        }
-        return Ok(());
+        return check();
     }
-    let mut packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    for_tests()?;
+    for_checks()
+}
+
+fn check() -> anyhow::Result<()> {
+    let tools = missing();
+    tools.iter().for_each(|tool| eprintln!("missing: {} ({}): {}", tool.needs, tool.package, tool.without));
+    let crates: Vec<&Crate> = CRATES.iter().filter(|program| !program.is_present()).collect();
+    crates.iter().for_each(|program| eprintln!("missing: {} (from crates.io): {}", program.name, program.without));
+    let no_collector = !repository().join(COLLECTOR).exists();
+    if no_collector {
+        eprintln!("missing: {COLLECTOR} (rotel, from PyPI): records cannot be sent to a real OTLP collector");
+    }
+    if !tools.is_empty() || !crates.is_empty() || no_collector {
+        bail!("not everything that tests and checks need is here: `cargo xtask setup` installs it");
+    }
+    Ok(())
+}
+
+/// Installs what tests run.
+pub(crate) fn for_tests() -> anyhow::Result<()> {
+    let mut packages: Vec<&str> = missing().iter().map(|tool| tool.package).collect();
     packages.dedup();
     if !packages.is_empty() {
         run_program(&mut as_root("apt-get", &["update", "-q"]))?;
@@ -135,20 +177,27 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             as_root("apt-get", &[&install, packages.as_slice()].concat()).env("DEBIAN_FRONTEND", "noninteractive"),
         )?;
     }
-    if no_fuzz {
-        run_program(&mut cargo(&["install", "--locked", "cargo-fuzz"]))?;
-    }
     if !repository().join(COLLECTOR).exists() {
         let folder = repository().join("target/tools");
         run_program(Command::new("pip3").args(["install", "-q", "rotel", "--target"]).arg(folder))?;
     }
+    eprintln!("setup: everything that tests need is here");
+    Ok(())
+}
+
+/// Installs what other checks run besides.
+pub(crate) fn for_checks() -> anyhow::Result<()> {
     for component in ["rustfmt", "clippy"] {
         // Without rustup the toolchain is the distribution's, and so are its components.
         if which("rustup").is_some() && !cargo_has(component) {
             run_program(Command::new("rustup").args(["component", "add", component]))?;
         }
     }
-    eprintln!("setup: everything that tests need is here");
+    for program in CRATES.iter().filter(|program| !program.is_present()) {
+        let mut install = cargo(&["install", "--locked", program.name]);
+        run_program(install.args(program.arguments).envs(program.environment.iter().copied()))?;
+    }
+    eprintln!("setup: everything that checks need is here");
     Ok(())
 }
 
@@ -164,11 +213,7 @@ fn as_root(program: &str, arguments: &[&str]) -> Command {
     command
 }
 
-pub(crate) fn cargo_has_fuzz() -> bool {
-    cargo_has("fuzz")
-}
-
-fn cargo_has(component: &str) -> bool {
+pub(crate) fn cargo_has(component: &str) -> bool {
     let subcommand = if component == "rustfmt" { "fmt" } else { component };
     cargo(&[subcommand, "--version"]).output().is_ok_and(|output| output.status.success())
 }

@@ -25,7 +25,7 @@ impl Arguments {
 /// Installs nothing unless told to. Tests that need a missing tool say so and pass; what they are is said again at the end, where it is seen.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.setup {
-        setup::run(&setup::Arguments::install())?;
+        setup::for_tests()?;
     }
     let missing = setup::missing();
     if arguments.strict && !missing.is_empty() {
