@@ -128,14 +128,14 @@ impl Writer {
 
 /// `12:00:01 CRITICAL remote-shell: web@a -> db@b: …`
 fn alert_line(alert: &Alert) -> String {
-    let Alert { severity, rule_id, subject, reason, status, count, last_seen, .. } = alert;
+    let Alert { severity, rule_id, subject, reason, status, count, told, .. } = alert;
     let status = match status {
         AlertStatus::New => String::new(),
         AlertStatus::Update => format!(" (x{count})"),
         AlertStatus::Resolved => " (ended)".to_owned(),
     };
     let severity = severity.name().to_uppercase();
-    format!("{} {severity:8} {rule_id}{status}: {}: {}", clock(*last_seen), safe(subject), safe(reason))
+    format!("{} {severity:8} {rule_id}{status}: {}: {}", clock(*told), safe(subject), safe(reason))
 }
 
 fn event_line(event: &Event) -> Option<String> {
@@ -181,6 +181,14 @@ mod tests {
         let (line, records) = text(Form::Lines, |writer| writer.write_alert(&alert));
         assert_eq!((line.matches('\n').count(), records), (1, 1));
         assert!(line.contains(&alert.rule_id) && !line.contains('\u{1b}'), "{line}");
+    }
+
+    #[test]
+    fn a_finding_that_ends_stands_at_the_time_when_it_ended() {
+        let mut alert = sample::report().alerts.remove(0);
+        (alert.status, alert.last_seen, alert.told) = (AlertStatus::Resolved, sample::at(1), sample::at(61));
+        let (line, _) = text(Form::Lines, |writer| writer.write_alert(&alert));
+        assert!(line.starts_with(&clock(sample::at(61))) && line.contains("(ended)"), "{line}");
     }
 
     #[test]
