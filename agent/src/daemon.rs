@@ -16,6 +16,7 @@ pub mod clock;
 pub mod fan_out;
 pub mod feed;
 pub mod journal;
+pub mod lock;
 pub mod monitor;
 pub mod neighbours;
 pub mod output;

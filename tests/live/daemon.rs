@@ -350,6 +350,15 @@ impl Daemon {
         assert!(sent.expect("kill").success());
     }
 
+    /// Waits until it ends by itself: its exit status.
+    ///
+    /// # Panics
+    /// Where it does not.
+    pub fn ends(&mut self) -> Option<i32> {
+        let ended = in_time(|| self.child.try_wait().expect("the daemon's status"));
+        ended.unwrap_or_else(|| panic!("it does not end:\n{}", self.log())).code()
+    }
+
     /// Ends it in order: status 0, and everything that it had to say.
     ///
     /// # Panics

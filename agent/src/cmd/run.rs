@@ -9,6 +9,7 @@ use distwatch_engine::policy::Policy;
 use crate::cli::{HttpAt, RunArgs};
 use crate::cmd::{Exit, Explain as _};
 use crate::config::{self, BackEnd, Capture, Config};
+use crate::daemon::lock::{Lock, LockError};
 use crate::daemon::state::Keeper;
 use crate::daemon::{self, Run, neighbours};
 use crate::http::{Listener, OpenError};
@@ -50,6 +51,17 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     if !args.interfaces.is_empty() {
         capture.interfaces.clone_from(&args.interfaces);
     }
+    let state_dir = args.state_dir.clone().unwrap_or_else(|| config.daemon.state_dir.clone());
+    // It holds until the last record is out, and before it nothing is begun that a daemon which has it would notice.
+    let lock = match Lock::take(&state_dir) {
+        Err(error @ LockError::Held { .. }) => {
+            return Err(anyhow!("the state cannot be kept in {}: {error}", state_dir.display()))
+                .hint("stop that one, or name another folder (`[daemon] state_dir`, or --state-dir)")
+                .or_exit(Exit::NoCapture);
+        }
+        Err(LockError::Io(error)) => Err(error),
+        Ok(lock) => Ok(lock),
+    };
     // Landlock closes what tells whose a socket is, so this is found out before.
     let mut inventory = neighbours::inventory(&config.policy.epmd_ports);
     let snapshot = neighbours::first_look(&mut inventory);
@@ -60,9 +72,11 @@ pub fn run(args: &RunArgs) -> Result<Exit> {
     let host = config.daemon.host.clone().unwrap_or_else(host_name);
     let socket = args.socket.clone().unwrap_or_else(|| config.daemon.socket.clone());
     let sees_all_namespaces = source.kind() == "ebpf" && capture.cgroup.is_none() && capture.interfaces.is_empty();
-    let state_dir = args.state_dir.clone().unwrap_or_else(|| config.daemon.state_dir.clone());
     let mut sandbox = sandbox(args, &capture, source.kind(), &config, loaded.file.as_deref(), &socket);
-    let state = Keeper::open(&state_dir);
+    let (_lock, state) = match lock {
+        Ok(lock) => (Some(lock), Keeper::open(&state_dir)),
+        Err(error) => (None, Err(error)),
+    };
     match &state {
         Ok(_) => sandbox.write.push(state_dir.clone()),
         Err(error) if !config.sinks.is_empty() => {

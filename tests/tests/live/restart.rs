@@ -145,6 +145,26 @@ fn without_its_state_it_would_tell_everything_as_new_again() {
     assert!(twice.iter().any(|one| one.starts_with("remote-command")), "the test above would not notice: {twice:?}");
 }
 
+#[test]
+fn a_second_daemon_does_not_touch_the_state_of_the_first_and_says_whose_it_is() {
+    live!("two daemons on one state");
+    let mut lab = Lab::new();
+    let host = lab.host("a", 1);
+    for back_end in BackEnd::ALL {
+        let watch = Watch::new(&host, back_end);
+        let mut first = watch.start();
+        let mut second = watch.launch();
+        assert_eq!(second.ends(), Some(3), "{}", second.log());
+        eventually("the error", || second.log().contains("hint:").then_some(()));
+        let log = second.log();
+        assert!(log.contains(&format!("another daemon (process {}) has it", first.process())), "{log}");
+        assert_eq!(log.matches("error:").count(), 1, "{log}");
+        assert_eq!(first.status()["state"], "capturing");
+        // The kernel's lock goes with the process, whatever stays in the folder.
+        first.kill_at_once().start();
+    }
+}
+
 /// Programs and links of the kernel that bear our names, and filters on the host's interfaces.
 fn in_the_kernel(host: &Host) -> String {
     let said = |command: &mut Command| {
