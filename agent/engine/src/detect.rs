@@ -99,6 +99,9 @@ pub trait Detector: Send {
     /// Called when [`Detector::poll_timeout`]'s time has come, and once at the end.
     fn handle_timeout(&mut self, _now: Timestamp, _cluster: &Cluster, _findings: &mut Findings<'_>) {}
 
+    /// Another policy from now on, for what is not asked of [`Findings::policy`]. What it remembers stays.
+    fn set_policy(&mut self, _policy: &Policy) {}
+
     /// Adds what it remembers and would not see again after a restart.
     fn save(&self, _facts: &mut Vec<Fact>) {}
 

@@ -12,6 +12,7 @@ use crate::cluster::Cluster;
 use crate::event::{Event, EventBody, FlowInfo, LinkChange};
 use crate::model::{HandshakeOutcome, Link, Severity, TlsOutcome, Transport};
 use crate::packet::PacketRef;
+use crate::policy::Policy;
 use crate::time::Timestamp;
 
 pub(super) const FAMILY: Family = Family {
@@ -87,6 +88,10 @@ impl Detector for HandshakeStalled {
         }
     }
 
+    fn set_policy(&mut self, policy: &Policy) {
+        self.patience = policy.limits.handshake;
+    }
+
     fn poll_timeout(&self) -> Option<Timestamp> {
         self.due.first().map(|(time, _)| *time)
     }
@@ -152,7 +157,6 @@ fn stalled<'e>(seen: impl Into<Seen<'e>>, link: &Link, took: Duration, cluster: 
 mod tests {
     use super::super::testing::{Bench, at, established, link};
     use super::*;
-    use crate::policy::Policy;
 
     fn attempt(flow: &str) -> Link {
         let mut link = link(flow, ("10.77.0.1", None), ("10.77.0.2", None));

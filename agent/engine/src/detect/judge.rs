@@ -52,12 +52,10 @@ impl Judge {
         }
     }
 
-    /// Another policy from now on. Detectors begin anew with what they remember for long, findings stay.
+    /// Another policy from now on. Findings stay, and what detectors remember.
     pub fn set_policy(&mut self, policy: &Policy) {
-        let facts = self.facts();
         self.policy = policy.clone();
-        (self.detectors, self.due) = (detectors(policy), None);
-        self.recall(&facts);
+        self.detectors.iter_mut().for_each(|heard| heard.detector.set_policy(policy));
     }
 
     /// Takes one event, which the cluster already contains.

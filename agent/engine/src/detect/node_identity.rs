@@ -64,7 +64,9 @@ impl Detector for NodeIdentity {
         let EventBody::Link { change: LinkChange::Handshake | LinkChange::Identified, link } = &event.body else {
             return;
         };
-        if !is_up_in_clear(link) || link.handshake.outcome != HandshakeOutcome::Ok {
+        // Of one that an earlier run read the handshake of, names and creations are known as if it had been read now.
+        let is_read = link.handshake.outcome == HandshakeOutcome::Ok || link.resumed;
+        if !is_read || !is_up_in_clear(link) {
             return;
         }
         let parties = Parties::of_link(link, cluster);
@@ -120,6 +122,11 @@ impl NodeIdentity {
         if before.creation == creation {
             let port = now.port.or(before.port);
             self.lives.entry(name.clone(), || Life { port, ..now });
+            return;
+        }
+        // The connection is older than the life that was seen begin since.
+        if link.resumed && before.ip == party.ip {
+            self.lives.entry(name.clone(), || before);
             return;
         }
         let lives = format!(
@@ -232,6 +239,89 @@ mod tests {
         let alert = bench.only("node-name-conflict");
         assert_eq!((alert.severity, alert.confidence), (Severity::High, Confidence::Certain));
         bench.none("node-restarted");
+    }
+
+    /// `db@host-b` as `link` has it, but at another address and in another life.
+    fn elsewhere(mut link: Link) -> Link {
+        link.acceptor.ip = ip("10.77.0.9");
+        link.handshake.acceptor_creation = Some(77);
+        link
+    }
+
+    /// The link as it is met in its middle by the run after the one that read its handshake.
+    fn met_again(mut link: Link) -> Link {
+        (link.mid_stream, link.resumed) = (true, true);
+        link.handshake.outcome = HandshakeOutcome::Unseen;
+        link
+    }
+
+    /// A run that remembers what another one saw.
+    fn run_after(before: &Bench) -> Bench {
+        let mut after = Bench::new(Policy::default());
+        after.judge.recall(&before.judge.facts());
+        after
+    }
+
+    #[test]
+    fn a_move_without_a_registration_is_a_conflict_and_so_it_is_with_a_new_policy_between() {
+        for reload in [false, true] {
+            let mut bench = Bench::new(Policy::default());
+            let mut first = established("f1");
+            bench.link(LinkChange::Handshake, &first);
+            bench.close(&mut first);
+            if reload {
+                bench.judge.set_policy(&Policy::default());
+            }
+            bench.link(LinkChange::Handshake, &elsewhere(established("f2")));
+            assert_eq!(bench.only("node-name-conflict").confidence, Confidence::Possible, "{reload}");
+        }
+    }
+
+    #[test]
+    fn a_move_while_nothing_ran_is_no_conflict_for_its_registration_was_missed_as_well() {
+        let mut before = Bench::new(Policy::default());
+        before.link(LinkChange::Handshake, &established("f1"));
+        let mut after = run_after(&before);
+        after.link(LinkChange::Handshake, &elsewhere(established("f2")));
+        after.none("node-name-conflict");
+        // From here on everything is seen again.
+        after.close(&mut elsewhere(established("f2")));
+        after.link(LinkChange::Handshake, &established("f3"));
+        assert_eq!(after.only("node-name-conflict").confidence, Confidence::Possible);
+    }
+
+    #[test]
+    fn a_link_of_an_earlier_run_and_a_new_one_are_a_conflict_whichever_is_met_first() {
+        let mut before = Bench::new(Policy::default());
+        before.link(LinkChange::Handshake, &established("f1"));
+        let old = met_again(established("f2"));
+        let mut new = elsewhere(established("f3"));
+        new.initiator.port = 50_001;
+        for order in [[&old, &new], [&new, &old]] {
+            let mut after = run_after(&before);
+            for link in order {
+                after.none("node-name-conflict");
+                after.link(LinkChange::Handshake, link);
+            }
+            // What names a link that is met again is only likely to be right.
+            assert!(after.only("node-name-conflict").confidence >= Confidence::Likely);
+            after.none("node-restarted");
+        }
+    }
+
+    #[test]
+    fn a_link_of_an_earlier_run_that_lingers_makes_no_restart_of_the_life_that_began_since() {
+        let mut before = Bench::new(Policy::default());
+        before.link(LinkChange::Handshake, &established("f1"));
+        let mut after = run_after(&before);
+        let mut restarted = established("f2");
+        restarted.handshake.acceptor_creation = Some(77);
+        restarted.acceptor.port = 42_219;
+        after.link(LinkChange::Handshake, &restarted);
+        assert_eq!(after.only("node-restarted").count, 1);
+        after.link(LinkChange::Handshake, &met_again(established("f3")));
+        after.link(LinkChange::Handshake, &restarted);
+        assert_eq!(after.only("node-restarted").count, 1);
     }
 
     #[test]
