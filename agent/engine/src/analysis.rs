@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::cluster::{Cluster, SocketOwner, flow_of};
+use crate::cluster::{Cluster, SocketOwner, flow_of, is_up};
 use crate::detect::Judge;
 use crate::engine::Engine;
 use crate::event::{Event, EventBody, Expected, FlowInfo, LinkChange};
-use crate::model::{Alert, Link, SocketProcess, Stats};
+use crate::model::{Alert, CloseReason, Link, SocketProcess, Stats};
 use crate::packet::{Packet, PacketRef};
 use crate::policy::Policy;
 use crate::saved::{Saved, SavedLink};
@@ -253,6 +253,12 @@ impl Analysis {
         self.revision = self.revision.wrapping_add(u64::from(changes));
         self.cluster.handle_event(event);
         listener.event(event);
+        if let EventBody::Link { change: LinkChange::Closed, link } = &event.body
+            && link.close_reason == Some(CloseReason::Evicted)
+            && is_up(link)
+        {
+            self.engine.expect_again(self.saved_link(link, event.time));
+        }
         self.judge.handle_event(event, &self.cluster);
         if let EventBody::Link { change: LinkChange::Opened, link } = &event.body {
             for process in self.cluster.processes_of_link(link).collect::<Vec<_>>() {

@@ -316,6 +316,16 @@ impl Cluster {
 
 /// How far a connection got: what is given up first when there is no room.
 fn reach_of(link: &Link) -> u8 {
+    match (is_up(link), link.closed) {
+        (true, None) => 3,
+        (true, Some(_)) => 2,
+        (false, None) => 1,
+        (false, Some(_)) => 0,
+    }
+}
+
+/// Whether a connection got as far as the check of the cookie.
+pub(crate) fn is_up(link: &Link) -> bool {
     let tls_up = link.tls.as_ref().is_some_and(|tls| {
         matches!(tls.outcome, TlsOutcome::Ok | TlsOutcome::Established | TlsOutcome::BadCookie | TlsOutcome::Unseen)
     });
@@ -324,12 +334,7 @@ fn reach_of(link: &Link) -> u8 {
             link.handshake.outcome,
             HandshakeOutcome::Ok | HandshakeOutcome::Unseen | HandshakeOutcome::BadCookie
         );
-    match (tls_up || clear_up, link.closed) {
-        (true, None) => 3,
-        (true, Some(_)) => 2,
-        (false, None) => 1,
-        (false, Some(_)) => 0,
-    }
+    tls_up || clear_up
 }
 
 fn link_ends(link: &Link) -> (SocketAddr, SocketAddr) {

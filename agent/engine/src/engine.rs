@@ -170,7 +170,14 @@ impl Engine {
         self.context.recall.restore(links, limit);
     }
 
-    /// Connections that an earlier run knew and that have not been met yet.
+    /// This connection was given up to save memory, and may be met again in its middle.
+    pub fn expect_again(&mut self, link: SavedLink) {
+        let context = &mut self.context;
+        let gone = context.recall.remember(link, context.limits.report_entries);
+        context.counters.limits("recalled_links", gone);
+    }
+
+    /// Connections that an earlier run knew, or that were given up, and that have not been met again yet.
     #[must_use]
     pub const fn recall(&self) -> &Recall {
         &self.context.recall

@@ -1,4 +1,5 @@
-//! Connections that an earlier run of the program knew, so that one that is met in its middle bears its names again.
+//! Connections that an earlier run of the program knew, or that were given up to save memory, so that one that is met in its middle
+//! bears its names again.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,6 +24,20 @@ impl Recall {
     pub fn restore(&mut self, links: Vec<SavedLink>, limit: usize) {
         self.0 = HashMap::with_capacity(links.len().min(limit));
         self.0.extend(links.into_iter().take(limit).map(|link| ((link.initiator, link.acceptor), link)));
+    }
+
+    /// Takes in one that is given up to save memory and may be met again. Where there are `limit` already, the older half goes.
+    /// Returns how many that were.
+    pub fn remember(&mut self, link: SavedLink, limit: usize) -> u64 {
+        let before = self.0.len();
+        if before >= limit.max(1) {
+            let mut seen: Vec<Timestamp> = self.0.values().map(|link| link.seen).collect();
+            let (_, &mut middle, _) = seen.select_nth_unstable(before / 2);
+            self.0.retain(|_, link| link.seen > middle);
+        }
+        let gone = before - self.0.len();
+        self.0.insert((link.initiator, link.acceptor), link);
+        gone as u64
     }
 
     /// Whether there is one with just these ends.
@@ -88,5 +103,19 @@ mod tests {
         assert_eq!(recall.take(from, to, at(1)), None);
         recall.restore(vec![link], 10);
         assert_eq!(recall.take(from, to, at(3601)), None);
+    }
+
+    #[test]
+    fn those_that_are_given_up_are_bounded_and_the_older_ones_go_first() {
+        let mut recall = Recall::default();
+        let to = end("10.0.0.2:9100");
+        let from = |number: u16| SocketAddr::from(([10, 0, 0, 1], number));
+        let mut gone = 0;
+        for number in 1..=100 {
+            gone += recall.remember(SavedLink::at_ends(from(number), to, at(number.into())), 8);
+            assert!(recall.0.len() <= 8 && recall.contains(from(number), to));
+        }
+        assert_eq!(gone + recall.0.len() as u64, 100);
+        assert!(!recall.contains(from(50), to));
     }
 }

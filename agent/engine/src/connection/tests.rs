@@ -10,7 +10,9 @@ use crate::analysis::{Analysis, Listener};
 use crate::captured::{self, Step};
 use crate::cluster::SocketOwner;
 use crate::event::{Event, EventBody, Expected, LinkChange};
-use crate::model::{Activity, ActivityKind, Alert, AlertStatus, Link, Process, ProcessEnd, TlsOutcome, Transport};
+use crate::model::{
+    Activity, ActivityKind, Alert, AlertStatus, CloseReason, Link, Process, ProcessEnd, TlsOutcome, Transport,
+};
 use crate::packet::{InterfaceId, LinkType, Packet, PacketRef, Side};
 use crate::policy::{Arguments, Policy};
 use crate::saved::{Saved, SavedLink};
@@ -353,6 +355,26 @@ fn a_link_that_an_earlier_run_knew_bears_its_names_from_its_first_record_to_its_
         assert!(link.mid_stream && link.resumed && link.handshake.initiator_flags.is_some(), "{change:?}");
     }
     assert_eq!(wire.count(|body| matches!(body, EventBody::Link { change: LinkChange::Identified, .. })), 0);
+}
+
+#[test]
+fn a_link_that_was_given_up_to_save_memory_bears_its_names_when_it_is_met_again() {
+    let mut wire = Wire::mid_stream(&Policy::default());
+    wire.analysis.restore(known(["a@host-a", "db@host-b"]), Timestamp::from_parts(1_795_406_299, 0));
+    wire.send(Side::Initiator, &reg_send("kiosk", &[97, 1]).repeat(2));
+    let mut link = wire.last_link(LinkChange::Handshake).unwrap().clone();
+    let (from, to) = (SocketAddr::from(([10, 0, 0, 1], INITIATOR)), SocketAddr::from(([10, 0, 0, 2], ACCEPTOR)));
+    assert!(!wire.analysis.engine.recall().contains(from, to), "it was met");
+    let time = Timestamp::from_parts(1_795_406_301, 0);
+    let flow = wire.heard.0.iter().find_map(|event| event.flow.clone());
+    (link.closed, link.close_reason) = (Some(time), Some(CloseReason::Evicted));
+    let body = EventBody::Link { change: LinkChange::Closed, link: Box::new(link) };
+    let given_up = Event { time, packet: PacketRef::default(), flow, body };
+    wire.analysis.handle_event(&given_up, &mut wire.heard);
+    assert!(wire.analysis.engine.recall().contains(from, to), "it may come again");
+    assert!(wire.heard.1.iter().all(|alert| alert.status != AlertStatus::Resolved));
+    let saved = wire.analysis.saved(time).links;
+    assert!(saved.len() == 1 && !saved[0].findings.is_empty(), "also in the next run: {saved:?}");
 }
 
 #[test]

@@ -123,8 +123,11 @@ struct Finding {
     superseded: bool,
     /// An earlier run told of it.
     told_before: bool,
-    /// When it was taken in from an earlier run: what lasted with a connection is not quiet before the connection could be met.
-    restored: Option<Timestamp>,
+    /// Since when the connection that it lasts with could be met again: since an earlier run left it, or since it was given up.
+    /// Before that nothing is quiet.
+    waits_since: Option<Timestamp>,
+    /// Connections that it lasted with and that were given up: none of them was seen to end.
+    given_up: u32,
     /// It came out, and not as `resolved`.
     announced: bool,
     queued: bool,
@@ -141,7 +144,7 @@ impl Finding {
 
     /// From when on quiet counts.
     fn silent_since(&self) -> Timestamp {
-        self.restored.map_or(self.last_seen, |restored| self.last_seen.max(restored))
+        self.waits_since.map_or(self.last_seen, |since| self.last_seen.max(since))
     }
 
     fn add_facts(&mut self, seen: Seen<'_>, facts: Vec<(String, Option<String>)>) {
@@ -203,7 +206,7 @@ pub struct FindingStore {
     resolved: usize,
     /// What an open connection has been reported for, and whether the finding lasts with it.
     by_flow: HashMap<String, Vec<(u64, bool)>>,
-    /// The same of connections that an earlier run knew and that have not been met yet.
+    /// The same of connections that an earlier run knew, or that were given up, and that have not been met again yet.
     by_ends: HashMap<(SocketAddr, SocketAddr), Vec<(u64, bool)>>,
     due: BTreeSet<(Timestamp, u64)>,
     changes: VecDeque<u64>,
@@ -321,10 +324,34 @@ impl FindingStore {
         for (id, lasts) in self.by_flow.remove(flow_id).unwrap_or_default() {
             let Some(finding) = self.findings.get_mut(&id).filter(|_| lasts) else { continue };
             finding.open = finding.open.saturating_sub(1);
-            if finding.open == 0 {
+            if finding.open > 0 {
+                continue;
+            }
+            let may_go_on = finding.given_up > 0 && finding.silent_since().plus(self.quiet) > time;
+            if may_go_on {
+                finding.lasting = false;
+                self.schedule(id);
+            } else {
                 self.end(id, time);
             }
         }
+    }
+
+    /// A connection was given up to save memory, and goes on for all that is known: what lasts with it goes on as well, until it
+    /// is met again and ends, or until it has been quiet for long.
+    pub(super) fn handle_given_up(&mut self, flow: &FlowInfo, time: Timestamp) {
+        let Some(held) = self.by_flow.remove(&flow.id) else { return };
+        for &(id, _) in held.iter().filter(|(_, lasts)| *lasts) {
+            let Some(finding) = self.findings.get_mut(&id) else { continue };
+            finding.open = finding.open.saturating_sub(1);
+            finding.given_up = finding.given_up.saturating_add(1);
+            finding.waits_since = Some(time);
+            if finding.open == 0 {
+                finding.lasting = false;
+                self.schedule(id);
+            }
+        }
+        self.expect_held((flow.initiator, flow.acceptor), held);
     }
 
     pub(super) fn raise(&mut self, seen: Seen<'_>, report: Report, severity: Severity) {
@@ -422,7 +449,8 @@ impl FindingStore {
             resolved: false,
             superseded: false,
             told_before: false,
-            restored: None,
+            waits_since: None,
+            given_up: 0,
             announced: false,
             queued: false,
             changed: true,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Detector, FAMILIES, Fact, FindingStore, Findings, SavedFinding, UPDATE_INTERVAL};
 use crate::cluster::Cluster;
 use crate::event::{Event, EventBody, LinkChange};
-use crate::model::Alert;
+use crate::model::{Alert, CloseReason};
 use crate::policy::Policy;
 use crate::saved::SavedHold;
 use crate::time::Timestamp;
@@ -79,7 +79,12 @@ impl Judge {
             self.store.attribute(&flow.id, process, event.time);
         }
         if let EventBody::Link { change: LinkChange::Closed, link } = &event.body {
-            self.store.handle_closed(&link.flow_id, event.time);
+            match &event.flow {
+                Some(flow) if link.close_reason == Some(CloseReason::Evicted) => {
+                    self.store.handle_given_up(flow, event.time)
+                }
+                _ => self.store.handle_closed(&link.flow_id, event.time),
+            }
         }
     }
 

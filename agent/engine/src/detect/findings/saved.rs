@@ -51,7 +51,7 @@ impl SavedFinding {
             last_seen: finding.last_seen.as_nanos(),
             came_out: finding.came_out.as_nanos(),
             // One that an earlier run knew to last does so until its connection could be met.
-            lasting: finding.lasting || finding.restored.is_some(),
+            lasting: finding.lasting || finding.waits_since.is_some(),
             resolved: finding.resolved,
         }
     }
@@ -133,7 +133,8 @@ impl FindingStore {
                 resolved: one.resolved,
                 superseded: false,
                 told_before: true,
-                restored: (one.lasting && !one.resolved).then_some(now),
+                waits_since: (one.lasting && !one.resolved).then_some(now),
+                given_up: 0,
                 announced: !one.resolved,
                 queued: false,
                 changed: false,
@@ -150,19 +151,24 @@ impl FindingStore {
 
     /// Takes in what a connection was reported for that an earlier run knew.
     pub(in super::super) fn expect(&mut self, ends: (SocketAddr, SocketAddr), holds: &[SavedHold]) {
-        if self.by_ends.len() >= self.connections {
-            let count = self.limits_reached.entry("report_entries").or_default();
-            *count = count.saturating_add(1);
-            return;
-        }
         let id = |hold: &SavedHold| {
             let rule = rules().find(|rule| rule.id == hold.rule)?;
             Some((*self.ids.get(&(rule.id, hold.key.clone()))?, hold.lasts))
         };
-        let held: Vec<_> = holds.iter().filter_map(id).collect();
-        if !held.is_empty() {
-            self.by_ends.insert(ends, held);
+        self.expect_held(ends, holds.iter().filter_map(id).collect());
+    }
+
+    /// Beyond the limit nothing is noted: then what is met again is reported anew.
+    pub(super) fn expect_held(&mut self, ends: (SocketAddr, SocketAddr), held: Vec<(u64, bool)>) {
+        if held.is_empty() {
+            return;
         }
+        if self.by_ends.len() >= self.connections && !self.by_ends.contains_key(&ends) {
+            let count = self.limits_reached.entry("report_entries").or_default();
+            *count = count.saturating_add(1);
+            return;
+        }
+        self.by_ends.insert(ends, held);
     }
 
     /// That connection was met: what it was reported for before is no news, and lasts with it again.
@@ -171,7 +177,8 @@ impl FindingStore {
             self.by_flow.entry_ref(flow_id).or_default().push((id, lasts));
             if let Some(finding) = self.findings.get_mut(&id).filter(|finding| lasts && !finding.resolved) {
                 finding.open = finding.open.saturating_add(1);
-                (finding.lasting, finding.restored) = (true, None);
+                finding.given_up = finding.given_up.saturating_sub(1);
+                (finding.lasting, finding.waits_since) = (true, None);
                 self.schedule(id);
             }
         }

@@ -4,7 +4,7 @@ use super::super::Judge;
 use super::super::testing::{Bench, at, bad_cookie, established, event, flow_of, ip, link};
 use super::*;
 use crate::event::{EventBody, LinkChange, Tampering};
-use crate::model::Transport;
+use crate::model::{CloseReason, Link, Transport};
 
 fn tamper(bench: &mut Bench) {
     let what = Tampering::ConflictingRetransmission;
@@ -191,4 +191,52 @@ fn at_the_end_of_time_a_timer_that_is_due_does_what_it_was_set_for() {
     bench.judge.handle_timeout(Timestamp::from_nanos(i64::MAX), &bench.cluster);
     assert_eq!(bench.only("stream-tampering").status, AlertStatus::Resolved);
     assert_eq!(bench.judge.findings().poll_timeout(), None);
+}
+
+/// What comes out of `cleartext-distribution`.
+fn cleartext(bench: &mut Bench) -> Vec<AlertStatus> {
+    let changes = changes(&mut bench.judge).into_iter();
+    changes.filter(|(rule, ..)| rule == "cleartext-distribution").map(|(_, status, _)| status).collect()
+}
+
+fn give_up(bench: &mut Bench, link: &mut Link) {
+    (link.closed, link.close_reason) = (Some(at(bench.now)), Some(CloseReason::Evicted));
+    bench.link(LinkChange::Closed, link);
+}
+
+#[test]
+fn what_lasts_with_a_connection_that_is_given_up_goes_on_and_ends_when_it_is_met_again_and_ends() {
+    let mut bench = Bench::new(Policy::default());
+    let mut link = established("f1");
+    bench.link(LinkChange::Handshake, &link);
+    assert_eq!(cleartext(&mut bench), [AlertStatus::New]);
+    give_up(&mut bench, &mut link);
+    bench.wait(QUIET - Duration::from_secs(1));
+    assert_eq!(cleartext(&mut bench), []);
+    let mut again = established("f2");
+    (again.mid_stream, again.resumed) = (true, true);
+    bench.link(LinkChange::Opened, &again);
+    bench.link(LinkChange::Handshake, &again);
+    assert_eq!(cleartext(&mut bench), [], "it is known already");
+    bench.wait(2 * QUIET);
+    assert_eq!(cleartext(&mut bench), []);
+    bench.close(&mut again);
+    assert_eq!(cleartext(&mut bench), [AlertStatus::Resolved]);
+}
+
+#[test]
+fn what_lasts_with_a_connection_that_is_given_up_and_not_met_again_ends_by_quiet() {
+    let mut bench = Bench::new(Policy::default());
+    let (mut given_up, mut other) = (established("f1"), established("f2"));
+    other.initiator.port += 1;
+    bench.link(LinkChange::Handshake, &given_up);
+    bench.link(LinkChange::Handshake, &other);
+    assert_eq!(cleartext(&mut bench), [AlertStatus::New]);
+    give_up(&mut bench, &mut given_up);
+    bench.now += 10;
+    bench.close(&mut other);
+    let came_out = cleartext(&mut bench);
+    assert!(!came_out.contains(&AlertStatus::Resolved), "one of its connections was not seen to end: {came_out:?}");
+    bench.wait(QUIET);
+    assert_eq!(cleartext(&mut bench), [AlertStatus::Resolved]);
 }
