@@ -153,7 +153,7 @@ async fn supervise(
             tracing::warn!(%error, "the sockets of this host cannot be read; nodes are found by their traffic");
         }
     }
-    neighbours::start(inventory, asked, commands.clone()).context("starting to look at the host")?;
+    neighbours::start(inventory, asked, commands.clone(), clock).context("starting to look at the host")?;
     let (ended, mut end) = oneshot::channel();
     let thread = std::thread::Builder::new().name("capture".into()).spawn(move || {
         let _ = ended.send(monitor.run());

@@ -27,7 +27,7 @@ use processes::Processes;
 
 pub use otp::{Flag, otp_from_flags};
 pub use processes::SocketOwner;
-pub(crate) use processes::flow_of;
+pub(crate) use processes::{begin_of, flow_of};
 
 /// Addresses, ports or creations that a node keeps. A real one has a handful; a restart loop has thousands.
 const PER_NODE: usize = 64;

@@ -112,6 +112,8 @@ pub struct Monitor {
     stats_interval: Duration,
     commands: Receiver<Command>,
     lookups: SyncSender<Vec<SocketSeen>>,
+    /// Sockets that are still to be asked about: there was no room.
+    unasked: Vec<SocketSeen>,
     /// Sockets whose process nobody had the time to look up.
     not_looked_up: u64,
     /// By the back end's number.
@@ -190,6 +192,7 @@ impl Monitor {
             stats_interval,
             commands,
             lookups,
+            unasked: Vec::new(),
             not_looked_up: 0,
             interfaces: HashMap::new(),
             packets: 0,
@@ -414,7 +417,7 @@ impl Monitor {
                 self.analysis.engine.add_listener(listener.at, expected);
             }
         }
-        self.take_owners(snapshot.owners());
+        self.take_owners(snapshot.owners(self.clock.time_of(snapshot.begun)));
         self.hand_on_decisions();
         let seen: HashSet<(SocketAddr, SocketAddr)> = self
             .analysis

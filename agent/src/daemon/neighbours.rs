@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use distwatch_engine::policy::Ports;
 
+use super::clock::Clock;
 use super::monitor::Command;
 use crate::host::{Connection, Inventory, Options, Role, Snapshot, epmd};
 use crate::source::live::SocketSeen;
@@ -31,7 +32,12 @@ pub const LOOKUPS: usize = 64;
 ///
 /// # Errors
 /// No thread can be started.
-pub fn start(mut inventory: Inventory, asked: Receiver<Vec<SocketSeen>>, commands: Sender<Command>) -> io::Result<()> {
+pub fn start(
+    mut inventory: Inventory,
+    asked: Receiver<Vec<SocketSeen>>,
+    commands: Sender<Command>,
+    clock: Clock,
+) -> io::Result<()> {
     let mut next = Instant::now() + BETWEEN;
     let look = move || loop {
         let now = Instant::now();
@@ -40,7 +46,9 @@ pub fn start(mut inventory: Inventory, asked: Receiver<Vec<SocketSeen>>, command
             inventory.scan().map(|snapshot| Command::Host(Box::new(snapshot)))
         } else {
             match asked.recv_timeout(next - now) {
-                Ok(sockets) => Ok(Command::Processes(inventory.attribute(&sockets))),
+                Ok(sockets) => {
+                    Ok(Command::Processes(inventory.attribute(&sockets, |monotonic| clock.time_of(monotonic))))
+                }
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => return,
             }

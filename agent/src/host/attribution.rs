@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use distwatch_engine::cluster::SocketOwner;
 use distwatch_engine::model::Process;
+use distwatch_engine::time::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::Snapshot;
@@ -26,16 +27,20 @@ const FIRST_PID_NAMESPACE: u64 = 0xEFFF_FFFC;
 const TICKS: u64 = 100;
 
 impl Snapshot {
-    /// The sockets whose process is known.
-    pub fn owners(&self) -> impl Iterator<Item = SocketOwner> + '_ {
+    /// The sockets whose process is known, as of `seen`, when the look at them began.
+    pub fn owners(&self, seen: Timestamp) -> impl Iterator<Item = SocketOwner> + '_ {
         let listeners = self.listeners.iter().filter(|listener| {
             listener.role.expected().is_some()
                 && is_unambiguous(listener.at.ip(), listener.namespace, self.own_namespace)
         });
-        let listeners = listeners.map(|one| (one.at, None, &one.process, one.is_guess));
-        let connections = self.connections.iter().map(|one| (one.local, Some(one.remote), &one.process, one.is_guess));
-        listeners.chain(connections).filter_map(|(local, remote, process, is_guess)| {
-            Some(SocketOwner { local, remote, process: Arc::clone(process.as_ref()?), is_guess })
+        let listeners = listeners.map(|one| (one.at, None, one.namespace, &one.process, one.is_guess));
+        let connections = self.connections.iter();
+        let connections =
+            connections.map(|one| (one.local, Some(one.remote), one.namespace, &one.process, one.is_guess));
+        listeners.chain(connections).filter_map(move |(local, remote, namespace, process, is_guess)| {
+            // The kernel numbers namespaces with 32 bits.
+            let namespace = namespace.and_then(|inode| u32::try_from(inode).ok()).unwrap_or(0);
+            Some(SocketOwner { local, remote, namespace, seen, process: Arc::clone(process.as_ref()?), is_guess })
         })
     }
 }
@@ -47,8 +52,8 @@ fn is_unambiguous(at: std::net::IpAddr, namespace: Option<u64>, own: Option<u64>
 
 impl Inventory {
     /// The processes of sockets that the kernel told of. Costs some tens of microseconds for each, a hundred more for a process
-    /// that is not known yet.
-    pub fn attribute(&mut self, seen: &[SocketSeen]) -> Vec<SocketOwner> {
+    /// that is not known yet. `time_of` tells what time a moment of `CLOCK_MONOTONIC` is.
+    pub fn attribute(&mut self, seen: &[SocketSeen], time_of: impl Fn(u64) -> Timestamp) -> Vec<SocketOwner> {
         let own = process::own_namespace(self.proc());
         let counts_alike = process::namespace(&self.proc().join("thread-self/ns/pid")) == Some(FIRST_PID_NAMESPACE);
         let mut owners = Vec::new();
@@ -60,7 +65,9 @@ impl Inventory {
             }
             let alive = if counts_alike { self.alive(socket) } else { None };
             let process = alive.unwrap_or_else(|| Arc::new(self.remains(socket)));
-            owners.push(SocketOwner { local: socket.local, remote: socket.remote, process, is_guess: false });
+            let SocketSeen { local, remote, namespace, monotonic, .. } = *socket;
+            let seen = time_of(monotonic);
+            owners.push(SocketOwner { local, remote, namespace, seen, process, is_guess: false });
         }
         owners
     }
@@ -69,7 +76,7 @@ impl Inventory {
     fn alive(&mut self, socket: &SocketSeen) -> Option<Arc<Process>> {
         let identity = process::identity(self.proc(), socket.pid).ok()?;
         // Its number may be another's by now.
-        if !began_before(identity.started, socket.monotonic) {
+        if !began_before(identity.started, socket.owned) {
             return None;
         }
         self.know(socket.pid, identity)
@@ -101,4 +108,33 @@ fn began_before(ticks: u64, monotonic: u64) -> bool {
     let slept = nanos(ClockId::Boottime).saturating_sub(nanos(ClockId::Monotonic));
     let began = ticks.saturating_mul(1_000_000_000 / TICKS);
     began <= monotonic.saturating_add(slept).saturating_add(1_000_000_000 / TICKS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Options;
+    use super::*;
+    use crate::source::live::SocketState;
+
+    #[test]
+    fn a_process_that_began_after_the_listener_was_made_is_another_one_with_its_number() {
+        let now = clock_gettime(ClockId::Monotonic);
+        let now = u64::try_from(now.tv_sec).unwrap() * 1_000_000_000;
+        let accepted_by = |owned| SocketSeen {
+            monotonic: now,
+            local: "10.0.0.1:9100".parse().unwrap(),
+            remote: Some("10.0.0.2:40000".parse().unwrap()),
+            state: SocketState::Accepted,
+            cookie: 1,
+            pid: std::process::id(),
+            owned,
+            uid: 0,
+            command: String::new(),
+            cgroup: 0,
+            namespace: 0,
+        };
+        let mut inventory = Inventory::new(Options::default());
+        assert!(inventory.alive(&accepted_by(now + 1_000_000_000)).is_some());
+        assert!(inventory.alive(&accepted_by(0)).is_none(), "nothing of today listened when the host began");
+    }
 }

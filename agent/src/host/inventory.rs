@@ -12,6 +12,7 @@ use std::sync::Arc;
 use distwatch_engine::event::Expected;
 use distwatch_engine::model::Process;
 use distwatch_engine::policy::Ports;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::cgroup::Groups;
 use super::epmd::Registered;
@@ -149,6 +150,8 @@ pub struct Snapshot {
     pub connections: Vec<Connection>,
     /// All nodes and port mappers, also those without a socket.
     pub processes: Vec<Arc<Process>>,
+    /// When the look began, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub begun: u64,
     /// The namespace that the others are seen from.
     pub own_namespace: Option<u64>,
     /// Other network namespaces that were read.
@@ -207,6 +210,7 @@ impl Inventory {
     /// # Errors
     /// There is no `/proc`, and netlink gives no sockets either.
     pub fn scan(&mut self) -> io::Result<Snapshot> {
+        let begun = monotonic();
         let mut left_out = LeftOut { processes: self.look_at_processes()?, ..LeftOut::default() };
         let own = process::own_namespace(&self.options.proc);
         let mut spaces = vec![(own, sockets::own()?)];
@@ -222,6 +226,7 @@ impl Inventory {
 
         let mut snapshot = Snapshot {
             processes: self.known.values().filter(|known| is_ours(known)).map(|known| known.printed.clone()).collect(),
+            begun,
             own_namespace: own,
             other_namespaces: spaces.len() - 1,
             left_out,
@@ -458,6 +463,12 @@ impl Inventory {
 }
 
 /// Whether it is one of those that this is about.
+/// `CLOCK_MONOTONIC`, in nanoseconds.
+fn monotonic() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
 fn is_ours(known: &Known) -> bool {
     known.inspected.kind != Kind::Other
 }

@@ -74,6 +74,10 @@ const OUTCOMES: Family = counter(
     "What became of the packets that the back end was given and did not lose: analysed, counted, uninteresting, refused.",
 );
 const DROPPED: Family = counter("distwatch_capture_dropped", "Packets that were lost, by the stage that lost them.");
+const SHORTFALLS: Family = counter(
+    "distwatch_capture_shortfalls",
+    "What the capture did not keep besides packets, by what it was: connections, counts, processes of sockets.",
+);
 const GAPS: Family = counter("distwatch_reassembly_gaps", "Places where octets of a connection are missing.");
 const ERRORS: Family = counter("distwatch_decode_errors", "What could not be decoded, by layer.");
 const LIMITS: Family = counter("distwatch_limits_reached", "Limits that were reached, by name.");
@@ -193,6 +197,11 @@ fn of_capture(picture: &Picture, out: &mut Exposition) {
     out.family(&DROPPED, |series| {
         for (stage, &count) in &capture.lost {
             series.add(&[source, ("stage", stage)], count);
+        }
+    });
+    out.family(&SHORTFALLS, |series| {
+        for (what, &count) in &capture.shortfalls {
+            series.add(&[source, ("what", what)], count);
         }
     });
 }

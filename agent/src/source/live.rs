@@ -116,6 +116,9 @@ pub struct SocketSeen {
     pub cookie: u64,
     /// The process that made it, or made the listener that it was accepted on; 0 where that was before the start.
     pub pid: u32,
+    /// When that process was at work on it, `CLOCK_MONOTONIC` nanoseconds: of one that was accepted, when its listener began to
+    /// listen. A process of that number that began later is another one.
+    pub owned: u64,
     /// That process's user.
     pub uid: u32,
     /// The name of the thread that made it.

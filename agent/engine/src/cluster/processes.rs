@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Cluster, Table, link_ends};
 use crate::event::FlowInfo;
 use crate::model::{Link, Process, ProcessEnd, SocketProcess};
+use crate::time::Timestamp;
 
 /// A socket of this host, and the process that has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,16 +15,36 @@ pub struct SocketOwner {
     pub local: SocketAddr,
     /// The other end's; none for one that listens.
     pub remote: Option<SocketAddr>,
+    /// Its network namespace, by inode; 0 where that is not told.
+    pub namespace: u32,
+    /// When it was so: a connection with the same ends that began later is another one.
+    pub seen: Timestamp,
     /// The process.
     pub process: Arc<Process>,
     /// Nobody could look: it is the only process that it may be. What is known is not replaced by that.
     pub is_guess: bool,
 }
 
+/// Who has a socket.
+#[derive(Debug)]
+struct Owner {
+    namespace: u32,
+    seen: Timestamp,
+    process: Arc<Process>,
+}
+
+/// Who has the sockets with the same ends. Network namespaces each have a loopback of their own, so that there can be two.
+#[derive(Debug)]
+struct Owners {
+    last: Owner,
+    /// Who has the one in another namespace.
+    other: Option<Box<Owner>>,
+}
+
 /// Sockets by their ends.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
-    owners: Table<(SocketAddr, Option<SocketAddr>), Arc<Process>>,
+    owners: Table<(SocketAddr, Option<SocketAddr>), Owners>,
     /// Open links by their ends, the initiator first.
     links: Table<(SocketAddr, SocketAddr), String>,
     /// Listeners that were told of, and with which process.
@@ -54,20 +75,14 @@ impl Cluster {
     pub fn learn_process(&mut self, seen: &SocketOwner) -> bool {
         let first = !self.processes.is_there();
         let key = (seen.local, seen.remote);
-        if self.processes.owners.get(&key) == Some(&seen.process) {
-            return false;
+        if let Some(owners) = self.processes.owners.get_mut(&key) {
+            return owners.learn(seen);
         }
-        let is_known = self.processes.owners.contains_key(&key);
-        if is_known && seen.is_guess {
-            return false;
+        let given_up = make_room(&mut self.processes.owners, self.entries);
+        if given_up > 0 {
+            *self.limits_reached.entry("socket_processes").or_default() += given_up;
         }
-        if !is_known {
-            let given_up = make_room(&mut self.processes.owners, self.entries);
-            if given_up > 0 {
-                *self.limits_reached.entry("socket_processes").or_default() += given_up;
-            }
-        }
-        self.processes.owners.insert(key, Arc::clone(&seen.process));
+        self.processes.owners.insert(key, Owners { last: Owner::of(seen), other: None });
         if first {
             let open = self.links.values().filter(|link| link.closed.is_none());
             let open: Vec<_> = open.map(|link| (link_ends(link), link.flow_id.clone())).collect();
@@ -76,19 +91,23 @@ impl Cluster {
         true
     }
 
-    /// The process behind an end of a connection, where it is on this host: by the connection itself, else by the listener
-    /// that accepted it.
+    /// The process behind an end of a connection that began at `begun` or later, where it is on this host: by the connection
+    /// itself, else by the listener that accepted it. What was so before is of an earlier connection with the same ends.
     #[must_use]
-    pub fn process_of(&self, initiator: SocketAddr, acceptor: SocketAddr, end: ProcessEnd) -> Option<&Arc<Process>> {
+    pub fn process_of(
+        &self,
+        (initiator, acceptor): (SocketAddr, SocketAddr),
+        begun: Timestamp,
+        end: ProcessEnd,
+    ) -> Option<&Arc<Process>> {
         if !self.processes.is_there() {
             return None;
         }
-        let owners = &self.processes.owners;
+        let of_connection = |local, remote| self.processes.owners.get(&(local, Some(remote)))?.since(begun);
         match end {
-            ProcessEnd::Initiator => owners.get(&(initiator, Some(acceptor))),
-            ProcessEnd::Acceptor => owners
-                .get(&(acceptor, Some(initiator)))
-                .or_else(|| self.process_of(initiator, acceptor, ProcessEnd::Listener)),
+            ProcessEnd::Initiator => of_connection(initiator, acceptor),
+            ProcessEnd::Acceptor => of_connection(acceptor, initiator)
+                .or_else(|| self.process_of((initiator, acceptor), begun, ProcessEnd::Listener)),
             ProcessEnd::Listener => self.listener(acceptor).map(|(_, process)| process),
         }
     }
@@ -98,7 +117,9 @@ impl Cluster {
         let any: IpAddr = if at.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         // A socket of both families listens on the IPv6 address for all.
         let everywhere = [any, Ipv6Addr::UNSPECIFIED.into()].map(|ip| SocketAddr::new(ip, at.port()));
-        std::iter::once(at).chain(everywhere).find_map(|at| Some((at, self.processes.owners.get(&(at, None))?)))
+        std::iter::once(at)
+            .chain(everywhere)
+            .find_map(|at| Some((at, &self.processes.owners.get(&(at, None))?.last.process)))
     }
 
     /// The process that listens for connections to an address, if it has not been told of yet.
@@ -113,20 +134,72 @@ impl Cluster {
     /// The open link that a socket belongs to, and which of its ends it is.
     pub(crate) fn link_of_socket(&self, seen: &SocketOwner) -> Option<(&Link, ProcessEnd)> {
         let remote = seen.remote?;
-        let find = |ends| self.link(self.processes.links.get(&ends)?).filter(|link| link.closed.is_none());
+        let is_its = |link: &&Link| link.closed.is_none() && begin_of(link) <= seen.seen;
+        let find = |ends| self.link(self.processes.links.get(&ends)?).filter(is_its);
         let initiated = find((seen.local, remote)).map(|link| (link, ProcessEnd::Initiator));
         initiated.or_else(|| Some((find((remote, seen.local))?, ProcessEnd::Acceptor)))
     }
 
     /// The processes behind a link, as they are told of.
     pub(crate) fn processes_of_link(&self, link: &Link) -> impl Iterator<Item = SocketProcess> + '_ {
-        let ends = link_ends(link);
+        let (ends, begun) = (link_ends(link), begin_of(link));
         [ProcessEnd::Initiator, ProcessEnd::Acceptor].into_iter().filter_map(move |end| {
-            let process = self.process_of(ends.0, ends.1, end)?;
+            let process = self.process_of(ends, begun, end)?;
             let at = if end == ProcessEnd::Initiator { ends.0 } else { ends.1 };
             Some(SocketProcess::new(end, at, process))
         })
     }
+}
+
+impl Owner {
+    fn of(seen: &SocketOwner) -> Self {
+        Self { namespace: seen.namespace, seen: seen.seen, process: Arc::clone(&seen.process) }
+    }
+
+    /// Whether it is one of the sockets of that namespace, as far as namespaces are told.
+    const fn is_in(&self, namespace: u32) -> bool {
+        self.namespace == namespace || self.namespace == 0 || namespace == 0
+    }
+}
+
+impl Owners {
+    /// Takes in who has a socket. Returns whether that is news.
+    fn learn(&mut self, seen: &SocketOwner) -> bool {
+        let known = if self.last.is_in(seen.namespace) {
+            Some(&mut self.last)
+        } else {
+            self.other.as_deref_mut().filter(|other| other.is_in(seen.namespace))
+        };
+        let Some(known) = known else {
+            let last = std::mem::replace(&mut self.last, Owner::of(seen));
+            self.other = Some(Box::new(last));
+            return true;
+        };
+        if seen.seen < known.seen {
+            return false;
+        }
+        if known.process == seen.process {
+            known.seen = seen.seen;
+            return false;
+        }
+        if seen.is_guess {
+            return false;
+        }
+        *known = Owner::of(seen);
+        true
+    }
+
+    /// The one of a connection that began then, if it can only be one.
+    fn since(&self, begun: Timestamp) -> Option<&Arc<Process>> {
+        let mut all = std::iter::once(&self.last).chain(self.other.as_deref()).filter(|owner| owner.seen >= begun);
+        let one = all.next()?;
+        all.all(|other| other.process.pid == one.process.pid).then_some(&one.process)
+    }
+}
+
+/// When a link began; of one that was met in its middle nobody knows.
+pub(crate) fn begin_of(link: &Link) -> Timestamp {
+    if link.mid_stream { Timestamp::EPOCH } else { link.opened }
 }
 
 impl SocketProcess {
@@ -163,14 +236,23 @@ mod tests {
 
     fn owner(local: &str, remote: Option<&str>, pid: u32) -> SocketOwner {
         let process = Process { pid, exe: None, user: None, unit: None, container: None, node: None };
-        SocketOwner { local: at(local), remote: remote.map(at), process: Arc::new(process), is_guess: false }
+        SocketOwner {
+            local: at(local),
+            remote: remote.map(at),
+            namespace: 0,
+            seen: Timestamp::EPOCH,
+            process: Arc::new(process),
+            is_guess: false,
+        }
     }
 
     #[test]
     fn the_connection_itself_says_more_than_its_listener() {
         let mut cluster = Cluster::default();
         let (from, to) = (at("10.0.0.1:40000"), at("10.0.0.2:9100"));
-        let pid = |cluster: &Cluster, end| cluster.process_of(from, to, end).map(|process| process.pid);
+        let pid = |cluster: &Cluster, end| {
+            cluster.process_of((from, to), Timestamp::EPOCH, end).map(|process| process.pid)
+        };
         assert_eq!(pid(&cluster, ProcessEnd::Acceptor), None);
         assert!(cluster.learn_process(&owner("[::]:9100", None, 1)));
         assert!(!cluster.learn_process(&owner("[::]:9100", None, 1)));
@@ -191,6 +273,50 @@ mod tests {
             assert!(cluster.processes.owners.len() <= 16);
         }
         assert!(cluster.limits_reached()["socket_processes"] > 70);
-        assert!(cluster.process_of(at("10.0.0.1:99"), at("10.0.0.2:9100"), ProcessEnd::Initiator).is_some());
+        let ends = (at("10.0.0.1:99"), at("10.0.0.2:9100"));
+        assert!(cluster.process_of(ends, Timestamp::EPOCH, ProcessEnd::Initiator).is_some());
+    }
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_parts(second, 0)
+    }
+
+    #[test]
+    fn the_process_of_an_earlier_connection_with_the_same_ends_is_not_that_of_the_next() {
+        let mut cluster = Cluster::default();
+        let ends = (at("10.0.0.1:40000"), at("10.0.0.2:9100"));
+        let pid = |cluster: &Cluster, begun| {
+            cluster.process_of(ends, second(begun), ProcessEnd::Initiator).map(|process| process.pid)
+        };
+        let own = |pid, seen| SocketOwner { seen: second(seen), ..owner("10.0.0.1:40000", Some("10.0.0.2:9100"), pid) };
+        assert!(cluster.learn_process(&own(7, 100)));
+        assert_eq!((pid(&cluster, 99), pid(&cluster, 200)), (Some(7), None));
+        assert!(cluster.learn_process(&own(8, 201)));
+        assert_eq!(pid(&cluster, 200), Some(8));
+        assert!(!cluster.learn_process(&own(7, 100)), "what was looked up late is no news");
+        assert_eq!(pid(&cluster, 200), Some(8));
+        assert!(!cluster.learn_process(&own(8, 300)), "nor is that it is still so, but it is known");
+        assert_eq!(pid(&cluster, 299), Some(8));
+    }
+
+    #[test]
+    fn equal_ends_in_two_network_namespaces_are_told_apart_by_time_or_not_at_all() {
+        let mut cluster = Cluster::default();
+        let ends = (at("127.0.0.1:40000"), at("127.0.0.1:9100"));
+        let pid = |cluster: &Cluster, begun| {
+            cluster.process_of(ends, second(begun), ProcessEnd::Initiator).map(|process| process.pid)
+        };
+        let own = |namespace, pid, seen| SocketOwner {
+            namespace,
+            seen: second(seen),
+            ..owner("127.0.0.1:40000", Some("127.0.0.1:9100"), pid)
+        };
+        cluster.learn_process(&own(1, 7, 100));
+        cluster.learn_process(&own(2, 8, 200));
+        assert_eq!((pid(&cluster, 50), pid(&cluster, 150)), (None, Some(8)));
+        cluster.learn_process(&own(1, 7, 300));
+        assert_eq!((pid(&cluster, 150), pid(&cluster, 250)), (None, Some(7)));
+        cluster.learn_process(&own(2, 9, 400));
+        assert_eq!(pid(&cluster, 350), Some(9));
     }
 }

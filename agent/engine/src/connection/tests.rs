@@ -420,11 +420,17 @@ fn process(pid: u32) -> Arc<Process> {
     Arc::new(Process { pid, exe: None, user: None, unit: Some("db.service".into()), container: None, node: None })
 }
 
+/// Whose a socket is, as of so many seconds.
+fn owner(local: SocketAddr, remote: SocketAddr, pid: u32, seen: i64) -> SocketOwner {
+    let seen = Timestamp::from_parts(seen, 0);
+    SocketOwner { local, remote: Some(remote), namespace: 0, seen, process: process(pid), is_guess: false }
+}
+
 #[test]
 fn the_process_behind_a_link_is_told_once_whichever_is_known_first() {
     let (from, to) = (SocketAddr::from(([10, 0, 0, 1], INITIATOR)), SocketAddr::from(([10, 0, 0, 2], ACCEPTOR)));
-    let acceptor = SocketOwner { local: to, remote: Some(from), process: process(7), is_guess: false };
-    let initiator = SocketOwner { local: from, remote: Some(to), process: process(8), is_guess: false };
+    let acceptor = owner(to, from, 7, 1_795_406_300);
+    let initiator = owner(from, to, 8, 1_795_406_300);
     let mut wire = Wire::mid_stream(&Policy::default());
     let now = Timestamp::from_parts(1_795_406_300, 0);
     wire.analysis.handle_process(now, &acceptor, &mut wire.heard);
@@ -453,9 +459,26 @@ fn a_finding_that_came_before_its_process_is_told_again_with_it() {
     wire.send(Side::Initiator, &reg_send("kiosk", &[97, 1]).repeat(2));
     let is_cleartext = |alert: &&Alert| alert.rule_id == "cleartext-distribution";
     assert!(wire.heard.1.iter().filter(is_cleartext).all(|alert| alert.process.is_none()));
-    let owner = SocketOwner { local: to, remote: Some(from), process: process(7), is_guess: false };
+    let owner = owner(to, from, 7, 1_795_406_300);
     let now = Timestamp::from_parts(1_795_406_301, 0);
     wire.analysis.handle_process(now, &owner, &mut wire.heard);
     let told: Vec<_> = wire.heard.1.iter().filter(is_cleartext).map(|one| (one.status, one.count)).collect();
     assert_eq!(told, [(AlertStatus::New, 1), (AlertStatus::Update, 1)]);
+}
+
+#[test]
+fn what_is_told_of_a_socket_late_does_not_name_the_next_connection_with_its_ends() {
+    let (from, to) = (SocketAddr::from(([10, 0, 0, 1], INITIATOR)), SocketAddr::from(([10, 0, 0, 2], ACCEPTOR)));
+    let mut wire = Wire::connect(&Policy::default());
+    let name = b"a@host-a";
+    let mut first = vec![0, 15 + name.len() as u8, b'N'];
+    first.extend(0xD_07DF_7FBD_u64.to_be_bytes());
+    first.extend([0, 0, 0, 9, 0, name.len() as u8]);
+    wire.send(Side::Initiator, &[&first[..], &name[..]].concat());
+    let now = Timestamp::from_parts(1_795_406_301, 0);
+    let told = |wire: &Wire| wire.count(|body| matches!(body, EventBody::Process(_)));
+    wire.analysis.handle_process(now, &owner(to, from, 7, 1_795_406_299), &mut wire.heard);
+    assert_eq!(told(&wire), 0, "seen before its first packet");
+    wire.analysis.handle_process(now, &owner(to, from, 8, 1_795_406_301), &mut wire.heard);
+    assert_eq!(told(&wire), 1);
 }

@@ -375,8 +375,11 @@ impl FindingStore {
         if raised || first_of_link {
             finding.reason = report.reason;
             finding.last_seen = finding.last_seen.max(seen.time);
+            // The process of another connection says nothing of this one, for which it may not be known yet.
+            let is_another = seen.flow.is_some_and(|flow| finding.flow.as_ref().is_none_or(|known| known.id != flow.id));
+            let known = finding.process.take().filter(|_| !is_another);
             finding.flow = seen.flow.cloned().or(finding.flow.take());
-            finding.process = report.process.or(finding.process.take());
+            finding.process = report.process.or(known);
             finding.add_facts(seen, report.facts);
         }
         finding.severity = finding.severity.max(severity);
@@ -401,14 +404,18 @@ impl FindingStore {
         let mut known = None;
         for (id, _) in self.by_flow.get(flow_id).cloned().unwrap_or_default() {
             let Some(finding) = self.findings.get_mut(&id) else { continue };
-            if finding.process.is_some() || finding.resolved {
+            let is_its = finding.flow.as_ref().is_none_or(|flow| flow.id == flow_id);
+            let is_known = finding.process.as_ref().is_some_and(|(end, known)| {
+                *end != process.end || known.pid == process.process.pid
+            });
+            if finding.resolved || !is_its || is_known {
                 continue;
             }
             let known = known.get_or_insert_with(|| Arc::new(process.process.clone()));
             finding.process = Some((process.end, Arc::clone(known)));
             finding.changed = true;
-            // Of what an earlier run told, nobody waits for it.
-            if !finding.told_before {
+            // Of what an earlier run told, nobody waits for it; nor of what was told before, of another connection.
+            if !finding.told_before && finding.count == 1 {
                 self.come_out(id, time);
             }
             self.schedule(id);

@@ -81,7 +81,7 @@ impl Judge {
         if let EventBody::Link { change: LinkChange::Closed, link } = &event.body {
             match &event.flow {
                 Some(flow) if link.close_reason == Some(CloseReason::Evicted) => {
-                    self.store.handle_given_up(flow, event.time)
+                    self.store.handle_given_up(flow, event.time);
                 }
                 _ => self.store.handle_closed(&link.flow_id, event.time),
             }

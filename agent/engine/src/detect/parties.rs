@@ -3,10 +3,16 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::cluster::{Cluster, alive_of, host_of};
+use crate::cluster::{Cluster, alive_of, begin_of, host_of};
 use crate::event::Event;
 use crate::model::{Activity, Confidence, EpmdExchange, Link, Process, ProcessEnd};
+use crate::time::Timestamp;
+
+/// How long before an event its connection may have begun, where no link tells: what asks EPMD does so at once. Addresses and
+/// ports that come again sooner are those of the same program.
+const RECENT: Duration = Duration::from_secs(60);
 
 /// One end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,7 +111,8 @@ impl Parties {
             to.registered = cluster.registered_name(to.ip, link.acceptor.port).map(str::to_owned);
         }
         let [initiator, acceptor] = [&link.initiator, &link.acceptor].map(|end| SocketAddr::new(end.ip, end.port));
-        Self { from, to, interfaces: link.interfaces.clone() }.with_processes(initiator, acceptor, cluster)
+        let begun = begin_of(link);
+        Self { from, to, interfaces: link.interfaces.clone() }.with_processes((initiator, acceptor), begun, cluster)
     }
 
     /// The ends of an event's connection; of its link, where one is known.
@@ -119,13 +126,13 @@ impl Parties {
         to.registered = cluster.registered_name(to.ip, flow.acceptor.port()).map(str::to_owned);
         let from = Party::at(flow.initiator.ip(), None);
         let parties = Self { from, to, interfaces: vec![flow.interface.clone()] };
-        Some(parties.with_processes(flow.initiator, flow.acceptor, cluster))
+        Some(parties.with_processes((flow.initiator, flow.acceptor), not_long_before(event.time), cluster))
     }
 
-    /// Adds whose the sockets are; the first is the initiator.
-    fn with_processes(mut self, initiator: SocketAddr, acceptor: SocketAddr, cluster: &Cluster) -> Self {
-        self.from.process = cluster.process_of(initiator, acceptor, ProcessEnd::Initiator).cloned();
-        self.to.process = cluster.process_of(initiator, acceptor, ProcessEnd::Acceptor).cloned();
+    /// Adds whose the sockets are; the first is the initiator. The connection began at `begun` or later.
+    fn with_processes(mut self, ends: (SocketAddr, SocketAddr), begun: Timestamp, cluster: &Cluster) -> Self {
+        self.from.process = cluster.process_of(ends, begun, ProcessEnd::Initiator).cloned();
+        self.to.process = cluster.process_of(ends, begun, ProcessEnd::Acceptor).cloned();
         self
     }
 
@@ -152,7 +159,7 @@ impl Parties {
         let (client, server) = (exchange.client, exchange.server);
         let ends = [client, server].map(|end| SocketAddr::new(end.ip, end.port));
         Self { from: Party::at(client.ip, None), to: Party::at(server.ip, Some(server.port)), interfaces }
-            .with_processes(ends[0], ends[1], cluster)
+            .with_processes(ends.into(), not_long_before(event.time), cluster)
     }
 
     /// The other way round.
@@ -236,6 +243,12 @@ fn stable_name(name: &str) -> String {
         }
     }
     stable + "@" + host_of(name)
+}
+
+/// The earliest that the connection of an event can have begun.
+fn not_long_before(time: Timestamp) -> Timestamp {
+    let recent = i64::try_from(RECENT.as_nanos()).unwrap_or(i64::MAX);
+    Timestamp::from_nanos(time.as_nanos().saturating_sub(recent))
 }
 
 #[cfg(test)]

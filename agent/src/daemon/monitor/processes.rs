@@ -7,10 +7,14 @@ use distwatch_engine::cluster::SocketOwner;
 use super::Monitor;
 use crate::source::live::SocketState;
 
+/// Sockets that may wait to be asked about besides the batches that are under way: a megabyte, half a second's work.
+const UNASKED: usize = 8192;
+
 impl Monitor {
-    /// Asks for the processes of sockets that the back end was told of. Who is asked may be slow; what does not fit is counted.
+    /// Asks for the processes of sockets that the back end was told of. Who is asked may be slow: what there is no room for waits,
+    /// and is counted where there is none even for that.
     pub(super) fn take_sockets(&mut self) {
-        let mut seen = Vec::new();
+        let mut seen = std::mem::take(&mut self.unasked);
         self.source.sockets(&mut |socket| {
             if socket.pid != 0 && socket.state != SocketState::Closed {
                 seen.push(socket);
@@ -19,9 +23,15 @@ impl Monitor {
         if seen.is_empty() {
             return;
         }
-        if let Err(TrySendError::Full(seen) | TrySendError::Disconnected(seen)) = self.lookups.try_send(seen) {
-            self.not_looked_up = self.not_looked_up.saturating_add(seen.len() as u64);
-        }
+        let mut left = match self.lookups.try_send(seen) {
+            Ok(()) => return,
+            Err(TrySendError::Full(seen) | TrySendError::Disconnected(seen)) => seen,
+        };
+        // Who had the oldest is the least likely to be there still.
+        let beyond = left.len().saturating_sub(UNASKED);
+        left.drain(..beyond);
+        self.not_looked_up = self.not_looked_up.saturating_add(beyond as u64);
+        self.unasked = left;
     }
 
     /// Tells the analysis whose sockets are.

@@ -18,7 +18,8 @@ const LISTENERS: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
     waiting: VecDeque<SocketSeen>,
-    listeners: HashMap<(u32, SocketAddr), Owner>,
+    /// Whose they are, and since when.
+    listeners: HashMap<(u32, SocketAddr), (Owner, u64)>,
     lost: u64,
 }
 
@@ -35,13 +36,13 @@ impl Sockets {
             event::CLOSED => SocketState::Closed,
             _ => return,
         };
-        let mut owner = seen.owner;
+        let (mut owner, mut owned) = (seen.owner, seen.time);
         match state {
             SocketState::Listening if owner.pid != 0 && self.listeners.len() < LISTENERS => {
-                self.listeners.insert((seen.netns, local), owner);
+                self.listeners.insert((seen.netns, local), (owner, owned));
             }
             SocketState::Closed if local == remote => drop(self.listeners.remove(&(seen.netns, local))),
-            _ if owner.pid == 0 => owner = self.listener(seen.netns, local).unwrap_or_default(),
+            _ if owner.pid == 0 => (owner, owned) = self.listener(seen.netns, local).unwrap_or((owner, owned)),
             _ => {}
         }
         if self.waiting.len() >= WAITING {
@@ -56,6 +57,7 @@ impl Sockets {
             state,
             cookie: seen.cookie,
             pid: owner.pid,
+            owned,
             uid: owner.uid,
             command: String::from_utf8_lossy(command).into_owned(),
             cgroup: owner.cgroup,
@@ -75,8 +77,8 @@ impl Sockets {
         self.lost
     }
 
-    /// Who listens there, on that address or on all.
-    fn listener(&self, namespace: u32, at: SocketAddr) -> Option<Owner> {
+    /// Who listens there, on that address or on all, and since when.
+    fn listener(&self, namespace: u32, at: SocketAddr) -> Option<(Owner, u64)> {
         let any = ["0.0.0.0", "::"].into_iter().filter_map(|ip| ip.parse().ok());
         let candidates = std::iter::once(at).chain(any.map(|ip| SocketAddr::new(ip, at.port())));
         candidates.into_iter().find_map(|at| self.listeners.get(&(namespace, at)).copied())
@@ -102,12 +104,13 @@ mod tests {
     fn whoever_listens_is_whoever_accepts_until_the_listener_is_closed() {
         let mut sockets = Sockets::default();
         sockets.handle(&told(event::LISTENING, "0.0.0.0:9100", "0.0.0.0:9100", 42));
-        sockets.handle(&told(event::ACCEPTED, "10.0.0.1:9100", "10.0.0.2:40000", 0));
+        sockets.handle(&Event { time: 5, ..told(event::ACCEPTED, "10.0.0.1:9100", "10.0.0.2:40000", 0) });
         sockets.handle(&told(event::CLOSED, "0.0.0.0:9100", "0.0.0.0:9100", 42));
         sockets.handle(&told(event::ACCEPTED, "10.0.0.1:9100", "10.0.0.2:40001", 0));
         let seen: Vec<SocketSeen> = sockets.take().collect();
         let pids: Vec<u32> = seen.iter().map(|socket| socket.pid).collect();
         assert_eq!(pids, [42, 42, 42, 0]);
+        assert_eq!((seen[1].monotonic, seen[1].owned), (5, 1), "it was the listener's process that was at work");
         assert_eq!(seen[1].command, "beam");
         assert_eq!((seen[0].remote, seen[1].remote), (None, Some("10.0.0.2:40000".parse().unwrap())));
     }

@@ -2,6 +2,7 @@
 
 use super::super::Judge;
 use super::super::testing::{Bench, at, bad_cookie, established, event, flow_of, ip, link};
+use crate::cluster::SocketOwner;
 use super::*;
 use crate::event::{EventBody, LinkChange, Tampering};
 use crate::model::{CloseReason, Link, Transport};
@@ -239,4 +240,35 @@ fn what_lasts_with_a_connection_that_is_given_up_and_not_met_again_ends_by_quiet
     assert!(!came_out.contains(&AlertStatus::Resolved), "one of its connections was not seen to end: {came_out:?}");
     bench.wait(QUIET);
     assert_eq!(cleartext(&mut bench), [AlertStatus::Resolved]);
+}
+
+/// Who has the initiator's end of a link, as of so many seconds.
+fn initiator(link: &Link, pid: u32, seen: i64) -> SocketOwner {
+    let flow = flow_of(link);
+    let process = Process { pid, exe: None, user: None, unit: None, container: None, node: None };
+    let (local, remote, namespace, seen) = (flow.initiator, Some(flow.acceptor), 0, at(seen));
+    SocketOwner { local, remote, namespace, seen, process: Arc::new(process), is_guess: false }
+}
+
+#[test]
+fn a_finding_names_the_process_of_the_connection_that_it_is_about_and_not_of_one_with_the_same_ends_before() {
+    let mut bench = Bench::new(Policy::default());
+    let mut first = established("f1");
+    bench.cluster.learn_process(&initiator(&first, 7, 1));
+    bench.link(LinkChange::Handshake, &first);
+    let pid = |bench: &Bench| bench.only("cleartext-distribution").process.map(|process| process.pid);
+    assert_eq!(pid(&bench), Some(7));
+    bench.now = 10;
+    bench.close(&mut first);
+    changes(&mut bench.judge);
+    bench.now = 20;
+    let mut second = established("f2");
+    second.opened = at(20);
+    bench.link(LinkChange::Handshake, &second);
+    assert_eq!(pid(&bench), None, "it is another connection, and nobody has said yet whose it is");
+    let owner = initiator(&second, 8, 21);
+    bench.cluster.learn_process(&owner);
+    let process = crate::model::SocketProcess::new(ProcessEnd::Initiator, owner.local, &owner.process);
+    bench.event(event(EventBody::Process(Box::new(process)), Some(flow_of(&second))));
+    assert_eq!(pid(&bench), Some(8));
 }
