@@ -337,7 +337,7 @@ mod tests {
         let mut bodies: Vec<EventBody> = report
             .links
             .into_iter()
-            .map(|link| EventBody::Link { change: LinkChange::Closed, link: Box::new(link) })
+            .map(|link| EventBody::Link { change: LinkChange::Closed, link: link.into() })
             .collect();
         bodies.extend(report.epmd.into_iter().map(|exchange| EventBody::Epmd(Box::new(exchange))));
         bodies.extend(report.activity.into_iter().map(|activity| EventBody::Activity(Box::new(activity))));
@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_link_record_says_what_changed_and_progress_makes_none() {
-        let link = Box::new(sample::report().links.remove(0));
+        let link = Arc::new(sample::report().links.remove(0));
         let mut ids = CommunityIds::default();
         let opened = event(EventBody::Link { change: LinkChange::Opened, link: link.clone() });
         let record = value(&Record::from_event(&opened, "h", &mut ids).unwrap());
@@ -453,7 +453,7 @@ mod tests {
     fn names_from_the_wire_cannot_break_a_line() {
         let mut link = sample::report().links.remove(0);
         link.initiator.node = Some("evil\n{\"event_type\":\"alert\"}\u{2028}\u{0}@h".into());
-        let event = event(EventBody::Link { change: LinkChange::Opened, link: Box::new(link.clone()) });
+        let event = event(EventBody::Link { change: LinkChange::Opened, link: link.clone() });
         let record = value(&Record::from_event(&event, "h", &mut CommunityIds::default()).unwrap());
         assert_eq!(record["link"]["initiator"]["node"].as_str(), link.initiator.node.as_deref());
     }

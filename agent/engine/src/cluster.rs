@@ -180,7 +180,7 @@ impl Cluster {
         Some((format!("{alive}@{host}"), Confidence::Likely))
     }
 
-    fn handle_link(&mut self, link: &Link, time: Timestamp) {
+    fn handle_link(&mut self, link: &Arc<Link>, time: Timestamp) {
         self.learn_names(link, time);
         if !self.links.contains_key(&link.flow_id) {
             let given_up = make_room(&mut self.links, self.entries, |link| (reach_of(link), link.last_seen));
@@ -192,7 +192,7 @@ impl Cluster {
         } else if self.processes.is_there() {
             self.processes.open(ends, &link.flow_id, self.entries);
         }
-        self.links.insert(link.flow_id.clone(), Arc::new(link.clone()));
+        self.links.insert(link.flow_id.clone(), Arc::clone(link));
     }
 
     /// Believes a name only where the other side did: the acceptor's when it stands in its challenge, the initiator's when

@@ -65,7 +65,8 @@ pub(crate) enum Remark {
 pub(crate) struct Shared {
     mid_stream: bool,
     info: Option<Arc<FlowInfo>>,
-    link: Option<Box<Link>>,
+    /// Shared with whoever was told of it; what changes is changed in a copy.
+    link: Option<Arc<Link>>,
     /// Whose name was read in frames, by [`Side`].
     named: [bool; 2],
     /// By [`Remark`].
@@ -153,7 +154,7 @@ impl Shared {
                 // Until the decoder says better: nobody saw it begin.
                 handshake.outcome = HandshakeOutcome::Unseen;
             }
-            let mut link = Box::new(Link {
+            let mut link = Link {
                 flow_id: self.info(flow, cx).id.clone(),
                 initiator: end(flow.opening.initiator),
                 acceptor: end(flow.opening.acceptor),
@@ -174,26 +175,22 @@ impl Shared {
                 last_seen: at.time,
                 first_packet: flow.opening.at.packet.to_string(),
                 builds: Builds::default(),
-            });
+            };
             if let Some(known) = known {
                 known.resume(&mut link);
             }
-            self.link = Some(link);
+            self.link = Some(Arc::new(link));
             self.tell_link(at, flow, LinkChange::Opened, cx);
         }
-        let changed = self.link.as_mut().is_some_and(|link| {
-            let changed = link.transport != transport;
-            link.transport = transport;
-            changed
-        });
-        if changed {
+        if let Some(link) = self.link.as_mut().filter(|link| link.transport != transport) {
+            Arc::make_mut(link).transport = transport;
             self.tell_link(at, flow, LinkChange::Classified, cx);
         }
     }
 
     /// Says that the link changed, with its counters as they are now.
     pub(crate) fn tell_link(&mut self, at: &At, flow: &FlowFacts, change: LinkChange, cx: &mut Context) {
-        let Some(link) = self.link.as_mut() else { return };
+        let Some(link) = self.link_mut() else { return };
         link.bytes = PerSide {
             from_initiator: flow.side(Side::Initiator).payload,
             from_acceptor: flow.side(Side::Acceptor).payload,
@@ -205,8 +202,13 @@ impl Shared {
             link.interfaces = flow.interfaces().iter().map(|&id| cx.interface(id).to_owned()).collect();
             link.interfaces.retain(|name| !name.is_empty());
         }
-        let link = link.clone();
+        let Some(link) = self.link.clone() else { return };
         self.tell(at, flow, EventBody::Link { change, link }, cx);
+    }
+
+    /// The link, to be changed.
+    fn link_mut(&mut self) -> Option<&mut Link> {
+        self.link.as_mut().map(Arc::make_mut)
     }
 }
 
@@ -284,7 +286,7 @@ impl Conversation<Context> for Connection {
             Protocol::Undecided(_) => self.close_undecided(at, flow, closed_by, cx),
             Protocol::Ignored => {}
         }
-        if let Some(link) = self.shared.link.as_mut() {
+        if let Some(link) = self.shared.link_mut() {
             link.closed = Some(at.time);
             link.close_reason = Some(reason);
             self.shared.tell_link(at, flow, LinkChange::Closed, cx);
@@ -454,7 +456,7 @@ impl Connection {
     }
 
     fn end_handshake(&mut self, outcome: HandshakeOutcome, at: &At, flow: &FlowFacts, cx: &mut Context) {
-        if let Some(link) = self.shared.link.as_mut() {
+        if let Some(link) = self.shared.link_mut() {
             link.handshake.outcome = outcome;
             self.shared.tell_link(at, flow, LinkChange::Handshake, cx);
         }

@@ -40,8 +40,8 @@ pub enum EventBody {
     Link {
         /// What about it.
         change: LinkChange,
-        /// The connection as it is now.
-        link: Box<Link>,
+        /// The connection as it is now, shared with whoever keeps it.
+        link: Arc<Link>,
     },
     /// An EPMD request with its answer.
     Epmd(Box<EpmdExchange>),

@@ -113,7 +113,7 @@ mod tests {
             acceptor: (link.acceptor.ip, link.acceptor.port).into(),
             interface: String::new(),
         };
-        let body = EventBody::Link { change, link: Box::new(link) };
+        let body = EventBody::Link { change, link: link.into() };
         let event = Event { time: Timestamp::EPOCH, packet: PacketRef::default(), flow: Some(flow.into()), body };
         analysis.handle_event(&event, &mut Silent);
     }

@@ -6,7 +6,7 @@ use crate::event::LinkChange;
 use crate::model::{EpmdName, Tls};
 
 fn see(cluster: &mut Cluster, link: &Link) {
-    let body = EventBody::Link { change: LinkChange::Progress, link: Box::new(link.clone()) };
+    let body = EventBody::Link { change: LinkChange::Progress, link: link.clone().into() };
     cluster.handle_event(&event(body, Some(flow_of(link))));
 }
 

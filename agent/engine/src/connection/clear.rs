@@ -1,6 +1,7 @@
 //! A cleartext distribution connection: the session's facts become a link, its messages become activity.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
@@ -143,7 +144,7 @@ impl Clear {
     fn meet_tls(&mut self, at: &At, flow: &FlowFacts, shared: &mut Shared, cx: &mut Context) {
         self.reader.tls_answer = true;
         let alert = Some("the acceptor answered with a TLS alert".to_owned());
-        if let Some(link) = shared.link.as_mut() {
+        if let Some(link) = shared.link_mut() {
             link.tls = Some(Tls { outcome: TlsOutcome::RefusedByServer, alert, ..Tls::default() });
         }
         shared.tell_link(at, flow, LinkChange::Progress, cx);
@@ -204,7 +205,7 @@ impl Clear {
 
     fn bring_up_to_date(&mut self, at: &At, flow: &FlowFacts, shared: &mut Shared, cx: &mut Context) {
         self.flush(at, flow, shared, cx);
-        if let Some(link) = shared.link.as_mut() {
+        if let Some(link) = shared.link_mut() {
             link.messages = self.session.messages();
             link.ticks = self.session.ticks();
             let build = |side| {
@@ -237,7 +238,7 @@ impl Clear {
 
 /// Copies what a handshake said into the link, and looks the cookie up once both halves of a proof are there.
 fn take_handshake(facts: &Facts, cookie_checked: &mut bool, shared: &mut Shared, cx: &mut Context) {
-    let Some(link) = shared.link.as_mut() else { return };
+    let Some(link) = shared.link_mut() else { return };
     if link.mid_stream && !facts.seen() {
         // What is known of both ends comes from elsewhere.
         return;
@@ -391,7 +392,7 @@ impl Told<'_> {
         self.shared.open_link(at, self.flow, Transport::Cleartext, self.cx);
         if unseen {
             self.cx.listeners.learn(self.flow.opening.acceptor, Expected::Distribution);
-            if let Some(link) = self.shared.link.as_mut() {
+            if let Some(link) = self.shared.link_mut() {
                 link.handshake.outcome = HandshakeOutcome::Unseen;
                 // The frame that proves it; the session's own count comes with the end.
                 let messages = match side {
@@ -418,9 +419,10 @@ impl Told<'_> {
         match known {
             Some(known) if !link.resumed || *known == name => return,
             // It only has the addresses and ports of the one that was known.
-            Some(_) => disown(link),
+            Some(_) => disown(Arc::make_mut(link)),
             None => {}
         }
+        let link = Arc::make_mut(link);
         let end = if message.side == Side::Initiator { &mut link.initiator } else { &mut link.acceptor };
         end.node = Some(name.into_owned());
         self.reader.tally.rename([link.initiator.node.as_deref(), link.acceptor.node.as_deref()]);

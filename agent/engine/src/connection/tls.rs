@@ -79,11 +79,12 @@ impl Tls {
             return;
         }
         shared.open_link(at, flow, Transport::Tls, cx);
-        let Some(link) = shared.link.as_mut() else { return };
-        if link.tls.as_ref() == Some(facts) {
+        let before = shared.link.as_ref().and_then(|link| link.tls.as_ref());
+        if before == Some(facts) {
             return;
         }
-        let ended = link.tls.as_ref().is_none_or(|before| before.outcome != facts.outcome);
+        let ended = before.is_none_or(|before| before.outcome != facts.outcome);
+        let Some(link) = shared.link_mut() else { return };
         link.handshake.outcome = match facts.outcome {
             TlsOutcome::BadCookie => HandshakeOutcome::BadCookie,
             TlsOutcome::Ok | TlsOutcome::Established | TlsOutcome::Unseen => HandshakeOutcome::Unseen,

@@ -213,7 +213,7 @@ impl Bench {
     }
 
     pub(crate) fn link(&mut self, change: LinkChange, link: &Link) {
-        self.event(event(EventBody::Link { change, link: Box::new(link.clone()) }, Some(flow_of(link))));
+        self.event(event(EventBody::Link { change, link: link.clone().into() }, Some(flow_of(link))));
     }
 
     /// Ends a link with a FIN.
