@@ -115,6 +115,18 @@ impl Host {
         lab::ip(&[&["-n", self.namespace.as_str()], words].concat());
     }
 
+    /// Waits until all its addresses are there: one of IPv6 comes a second or two after its link, once nobody else has it.
+    ///
+    /// # Panics
+    /// Where one does not.
+    pub fn settles(&self) {
+        eventually("its addresses are there", || {
+            let mut command = Command::new("ip");
+            let tentative = command.args(["-n", &self.namespace, "addr", "show", "tentative"]).output().expect("ip");
+            (tentative.status.success() && tentative.stdout.is_empty()).then_some(())
+        });
+    }
+
     /// Starts an EPMD and waits until it answers.
     ///
     /// # Panics

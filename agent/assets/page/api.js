@@ -2,14 +2,12 @@
 
 const TOKEN = "distwatch-token";
 
-/** A page of a list; the daemon may give less. */
-const PAGE = 1000;
-
 /** Nothing for so long, not even a comment, is a dead connection. */
 const SILENCE = 45_000;
 
-/** An answer takes no longer. */
+/** An answer takes no longer, nor does a whole list. */
 const PATIENCE = 30_000;
+const LIST_PATIENCE = 120_000;
 
 /** A longer line is no event of ours. */
 const LONGEST_LINE = 4_000_000;
@@ -38,7 +36,7 @@ function keep(value) {
   }
 }
 
-function request(path, headers, signal = AbortSignal.timeout(PATIENCE)) {
+function request(path, headers, signal) {
   if (token) headers.Authorization = `Bearer ${token}`;
   return fetch(path, { headers, signal, cache: "no-store", credentials: "omit" });
 }
@@ -74,12 +72,13 @@ function ask() {
   return asking;
 }
 
+/** Asks with the token, once there is one that is taken. `signal()` is asked for each attempt: a person takes their time. */
 async function authorised(path, headers, signal) {
   for (;;) {
     // One question without a token is enough.
     await asking;
     const used = token;
-    const response = await request(path, headers, signal);
+    const response = await request(path, headers, signal());
     if (response.status !== 401) return response;
     // Another request may have asked meanwhile.
     if (used === token) await ask();
@@ -87,25 +86,19 @@ async function authorised(path, headers, signal) {
 }
 
 /** The answer to a question, as JSON. */
-export async function get(path) {
-  const response = await authorised(`api/v1/${path}`, { Accept: "application/json" });
+export async function get(path, patience = PATIENCE) {
+  const response = await authorised(`api/v1/${path}`, { Accept: "application/json" }, () => AbortSignal.timeout(patience));
   if (!response.ok) throw new Error(`${path}: the daemon answered ${response.status}`);
   return response.json();
 }
 
-/** A whole list, or as much of it as `most`; with its `total`, the sensor's host, and the event that it is as new as. */
+/**
+ * A whole list, or as much of it as `most`, in one answer: all of it is of one moment. With its `total`, the sensor's host, and
+ * the event that it is as new as.
+ */
 export async function list(name, most, query = "") {
-  const items = [];
-  let first = null;
-  for (;;) {
-    const page = await get(`${name}?${query}limit=${Math.min(PAGE, most - items.length)}&offset=${items.length}`);
-    const part = page[name] ?? [];
-    items.push(...part);
-    first ??= page;
-    if (!part.length || items.length >= page.total || items.length >= most) {
-      return { items, total: page.total, host: page.host, event: first.last_event_id };
-    }
-  }
+  const { [name]: items, total, host, last_event_id: event } = await get(`${name}?${query}limit=${most}`, LIST_PATIENCE);
+  return { items, total, host, event };
 }
 
 /** Cuts what arrives into events, as the HTML standard says. */
@@ -187,14 +180,19 @@ export class EventStream {
 
   /** Reads until the connection ends, and says why; null where everything has to be asked for anew. */
   async #read() {
-    const abort = new AbortController();
+    let abort;
     let timer;
     const alive = () => {
       clearTimeout(timer);
       timer = setTimeout(() => abort.abort(new Error("nothing came for too long")), SILENCE);
     };
+    const signal = () => {
+      abort = new AbortController();
+      alive();
+      return abort.signal;
+    };
     try {
-      const response = await authorised(this.path, { Accept: "text/event-stream", "Last-Event-ID": this.#last }, abort.signal);
+      const response = await authorised(this.path, { Accept: "text/event-stream", "Last-Event-ID": this.#last }, signal);
       if (!response.ok) throw new Error(`the daemon answered ${response.status}`);
       alive();
       this.#wait = 0;
@@ -210,7 +208,7 @@ export class EventStream {
       return this.#last && "the daemon ended the connection";
     } finally {
       clearTimeout(timer);
-      abort.abort();
+      abort?.abort();
     }
   }
 

@@ -41,6 +41,7 @@ static ASSETS: &[Asset] = &[
     asset!("/graph.js", "graph.js", JAVASCRIPT),
     asset!("/layout.js", "layout.js", JAVASCRIPT),
     asset!("/sensor.js", "sensor.js", JAVASCRIPT),
+    asset!("/start.js", "start.js", JAVASCRIPT),
     asset!("/store.js", "store.js", JAVASCRIPT),
     asset!("/style.css", "style.css", CSS),
     asset!("/tables.js", "tables.js", JAVASCRIPT),

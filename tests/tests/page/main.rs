@@ -414,6 +414,19 @@ fn a_token_is_asked_for_kept_for_the_tab_and_sent_with_the_events() {
 }
 
 #[test]
+fn a_file_that_does_not_come_is_asked_for_again_and_so_is_an_answer() {
+    let Some(mut browser) = Browser::start() else { return };
+    browser.window(900, 700, "light");
+    // What a browser drops when its host gets another address: whatever waits for a connection then, scripts among it.
+    for silent in ["/style.css", "/app.js", "/tables.js", "/api/v1/nodes", "/api/v1/status", "/api/v1/events"] {
+        let _server = open(&mut browser, State { silent: vec![silent], ..cluster() });
+        assert_eq!(browser.evaluate("document.styleSheets.length"), 1, "{silent}");
+        let faults = browser.faults();
+        assert!(faults.len() == 1 && faults[0].contains("net::ERR_EMPTY_RESPONSE"), "{silent}: {faults:?}");
+    }
+}
+
+#[test]
 fn emptiness_is_explained() {
     let Some(mut browser) = Browser::start() else { return };
     browser.window(1440, 1000, "light");
@@ -442,6 +455,8 @@ fn the_page_of_a_running_daemon_tells_of_real_nodes_while_they_meet() {
         token_file.display()
     );
     let daemon = Watch::new(&b, BackEnd::Pcap).policy(&policy).words(&["--http", "127.0.0.1:9469"]).start();
+    // A browser lets go of all connections when its host gets an address, which a link that is new does by itself.
+    b.settles();
     let mut browser = Browser::on(&b);
     browser.window(1440, 1000, "light");
     browser.open("http://127.0.0.1:9469/");
