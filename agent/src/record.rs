@@ -453,7 +453,7 @@ mod tests {
     fn names_from_the_wire_cannot_break_a_line() {
         let mut link = sample::report().links.remove(0);
         link.initiator.node = Some("evil\n{\"event_type\":\"alert\"}\u{2028}\u{0}@h".into());
-        let event = event(EventBody::Link { change: LinkChange::Opened, link: link.clone() });
+        let event = event(EventBody::Link { change: LinkChange::Opened, link: Arc::new(link.clone()) });
         let record = value(&Record::from_event(&event, "h", &mut CommunityIds::default()).unwrap());
         assert_eq!(record["link"]["initiator"]["node"].as_str(), link.initiator.node.as_deref());
     }

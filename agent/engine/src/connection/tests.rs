@@ -368,7 +368,7 @@ fn a_link_that_was_given_up_to_save_memory_bears_its_names_when_it_is_met_again(
     let time = Timestamp::from_parts(1_795_406_301, 0);
     let flow = wire.heard.0.iter().find_map(|event| event.flow.clone());
     (link.closed, link.close_reason) = (Some(time), Some(CloseReason::Evicted));
-    let body = EventBody::Link { change: LinkChange::Closed, link: Box::new(link) };
+    let body = EventBody::Link { change: LinkChange::Closed, link: Arc::new(link) };
     let given_up = Event { time, packet: PacketRef::default(), flow, body };
     wire.analysis.handle_event(&given_up, &mut wire.heard);
     assert!(wire.analysis.engine.recall().contains(from, to), "it may come again");
