@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use distwatch_engine::saved::Saved;
 
-/// The most that one journal holds. The state is written every few seconds, so it stays at some kilobytes unless the disk does
-/// not take the state.
+use super::state::is_full;
+
+/// The most that all journals hold together. The state is written every few seconds, so they stay at some kilobytes unless the
+/// disk does not take the state.
 const LARGEST: u64 = 64 << 20;
 
 /// What a batch of records has to do with the journal.
@@ -48,7 +50,10 @@ impl Entry {
 #[derive(Debug)]
 pub struct Journal {
     folder: PathBuf,
+    number: u64,
     file: Option<(File, u64)>,
+    /// The most that it may hold: what those before it have left.
+    room: u64,
     failed: Arc<AtomicU64>,
     /// Something was written that may not be on the disk yet.
     unsynced: bool,
@@ -58,11 +63,14 @@ impl Journal {
     /// Begins the journal of this number.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be made, and not because the disk is full: then the next one may be.
     pub fn begin(folder: &Path, number: u64) -> io::Result<Self> {
-        let mut journal = Self { folder: folder.to_owned(), file: None, failed: Arc::default(), unsynced: false };
-        journal.open(number)?;
-        Ok(journal)
+        let folder = folder.to_owned();
+        let mut journal = Self { folder, number, file: None, room: LARGEST, failed: Arc::default(), unsynced: false };
+        match journal.open(number) {
+            Err(error) if !is_full(&error) => Err(error),
+            _ => Ok(journal),
+        }
     }
 
     /// Entries that could not be written: what they hold may be told as new once more after a restart.
@@ -99,7 +107,9 @@ impl Journal {
     }
 
     fn open(&mut self, number: u64) -> io::Result<()> {
-        self.file = None;
+        (self.number, self.file) = (number, None);
+        // Of those before it, the one that the last state on disk goes on with is needed, and the others are about to go.
+        self.room = LARGEST.saturating_sub(octets_beside(&self.folder, number)?);
         let file = OpenOptions::new().create(true).append(true).open(path(&self.folder, number))?;
         let length = file.metadata()?.len();
         self.file = Some((file, length));
@@ -107,8 +117,12 @@ impl Journal {
     }
 
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.file.is_none() {
+            // It could not be made when its turn came.
+            self.open(self.number)?;
+        }
         let Some((file, length)) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
-        if *length + line.len() as u64 > LARGEST {
+        if *length + line.len() as u64 > self.room {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         if let Err(error) = file.write_all(line) {
@@ -143,6 +157,13 @@ pub fn remove_before(folder: &Path, number: u64) {
         // One that stays is not read, and is tried again.
         let _ = std::fs::remove_file(path(folder, old));
     }
+}
+
+/// What all journals but this one hold.
+fn octets_beside(folder: &Path, number: u64) -> io::Result<u64> {
+    let others = numbers(folder)?.into_iter().filter(|&other| other != number);
+    // One that has been removed meanwhile holds nothing.
+    Ok(others.filter_map(|other| std::fs::metadata(path(folder, other)).ok()).map(|one| one.len()).sum())
 }
 
 fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
@@ -185,6 +206,22 @@ mod tests {
         remove_before(folder.path(), 5);
         assert_eq!(read(folder.path(), 0).unwrap(), (vec![saved(2)], 6));
         assert_eq!(journal.failed().load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn all_journals_together_are_bounded_and_what_they_do_not_take_is_counted_until_there_is_room_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = OpenOptions::new().create(true).append(true).open(path(folder.path(), 0)).unwrap();
+        old.set_len(LARGEST - 10).unwrap();
+        let mut journal = Journal::begin(folder.path(), 1).unwrap();
+        journal.write([&Entry::Line(b"1234567\n".to_vec())]);
+        assert_eq!(journal.failed().load(Ordering::Relaxed), 0);
+        journal.write([&Entry::Line(b"1234567\n".to_vec()), &Entry::Cut(2), &Entry::Line(b"1234567\n".to_vec())]);
+        assert_eq!(journal.failed().load(Ordering::Relaxed), 2, "another journal has no more room");
+        assert_eq!(octets_beside(folder.path(), 2).unwrap(), LARGEST - 2);
+        remove_before(folder.path(), 1);
+        journal.write([&Entry::Cut(3), &Entry::Line(b"1234567\n".to_vec())]);
+        assert_eq!(journal.failed().load(Ordering::Relaxed), 2);
     }
 
     #[test]

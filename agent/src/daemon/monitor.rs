@@ -124,6 +124,8 @@ pub struct Monitor {
     counted: HashMap<FlowEnds, FlowCounts>,
     lost: HashMap<&'static str, u64>,
     records_dropped: u64,
+    /// Lines that the journal did not take, as far as that was said.
+    unkept: u64,
     /// Decisions that the back end did not take, and how many of them were logged.
     decisions_refused: u64,
     refusals_logged: u64,
@@ -200,6 +202,7 @@ impl Monitor {
             counted: HashMap::new(),
             lost: HashMap::new(),
             records_dropped: 0,
+            unkept: 0,
             decisions_refused: 0,
             refusals_logged: 0,
             housekeeping_due: now,
@@ -317,9 +320,14 @@ impl Monitor {
 
     /// Lets records go out, with what is to be on disk before them.
     fn hand_on_records(&mut self, now: Timestamp) {
+        let batch = self.take_records(now);
+        self.records.offer(batch);
+    }
+
+    fn take_records(&mut self, now: Timestamp) -> Batch {
         let mut batch = self.writer.take();
         batch.journal = self.analysis.saved_since(now).as_ref().map(Entry::line);
-        self.records.offer(batch);
+        batch
     }
 
     /// Tells the back end what the engine made of connections and listeners.
@@ -391,6 +399,15 @@ impl Monitor {
             self.records_dropped = dropped;
             tracing::warn!("{detail}");
             let weird = Weird { name: "records-lost".into(), layer: "output".into(), detail, packet: None };
+            self.say(now, EventBody::Weird(weird));
+        }
+        let unkept = self.records.unkept();
+        if unkept > self.unkept {
+            let times = unkept - self.unkept;
+            self.unkept = unkept;
+            let detail =
+                format!("findings could not be put on disk {times} times: they may be new again after a restart");
+            let weird = Weird { name: "findings-not-kept".into(), layer: "output".into(), detail, packet: None };
             self.say(now, EventBody::Weird(weird));
         }
         Ok(())
@@ -509,6 +526,7 @@ impl Monitor {
                 written: self.records.written(),
                 dropped: self.records.dropped(),
                 unkept: self.records.unkept(),
+                state_failures: self.keeper.as_ref().map_or(0, Keeper::failures),
             },
             sinks: self.sinks.status(),
             http: self.http.as_ref().map(|counts| counts.snapshot()),

@@ -7,7 +7,8 @@
 use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -58,6 +59,10 @@ const REFRESH: Duration = Duration::from_secs(300);
 const CAPTURE_SHARE: u32 = 200;
 const DISK_SHARE: u32 = 20;
 
+/// How long a disk that did not take the state is left alone: at first, and later, for each attempt writes all of it.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_LATER: Duration = Duration::from_secs(30);
+
 /// The folder that it is kept in, and the thread that writes.
 #[derive(Debug)]
 pub struct Keeper {
@@ -69,6 +74,8 @@ pub struct Keeper {
     due: Instant,
     /// The journal that is written.
     journal: u64,
+    /// Attempts to write it, one after the other, that failed.
+    failures: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -80,7 +87,8 @@ struct Writing {
 }
 
 impl Keeper {
-    /// Makes the folder and reads what an earlier run left. A file that cannot be read is set aside and told of.
+    /// Makes the folder and reads what an earlier run left. A file that cannot be read is set aside and told of. A disk that is
+    /// full keeps nobody from beginning: it may have room later.
     ///
     /// # Errors
     /// The folder cannot be made, or nothing can be written to it.
@@ -101,16 +109,29 @@ impl Keeper {
         let (later, next) = journal::read(folder, journal)?;
         saved.overlay(later);
         let state = State { journal: next, ..State::of(saved) };
+        let failures = Arc::<AtomicU64>::default();
         // Found out now, and not when it is too late.
-        write(&path, &state)?;
-        journal::remove_before(folder, next);
-        Ok((Self { path, writing: None, last: None, due: Instant::now(), journal: next }, state))
+        match write(&path, &state) {
+            Ok(()) => journal::remove_before(folder, next),
+            Err(error) if is_full(&error) => {
+                tracing::error!(%error, "the state cannot be written to {}; this is tried again", path.display());
+                failures.store(1, Ordering::Relaxed);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok((Self { path, writing: None, last: None, due: Instant::now(), journal: next, failures }, state))
+    }
+
+    /// Attempts to write the state that failed since it could be written last.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     /// The journal of what is told from now on.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be made, and not because the disk is full.
     pub fn journal(&self) -> io::Result<Journal> {
         Journal::begin(self.folder(), self.journal)
     }
@@ -124,17 +145,13 @@ impl Keeper {
     /// # Errors
     /// No thread can be started.
     pub fn start(&mut self) -> io::Result<()> {
-        let (waiting, states): (_, Receiver<State>) = channel();
+        let (waiting, states) = channel();
         let took = Arc::new(Mutex::new(Some(Duration::ZERO)));
-        let (path, told) = (self.path.clone(), Arc::clone(&took));
+        let (path, told, failures) = (self.path.clone(), Arc::clone(&took), Arc::clone(&self.failures));
         let thread = std::thread::Builder::new().name("state".into()).spawn(move || {
-            for state in states {
-                let begun = Instant::now();
-                match write(&path, &state) {
-                    Ok(()) => journal::remove_before(path.parent().unwrap_or(&path), state.journal),
-                    Err(error) => tracing::error!(%error, "the state cannot be written to {}", path.display()),
-                }
-                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun.elapsed());
+            for state in &states {
+                let Some(took) = write_in_the_end(&path, state, &states, &failures) else { return };
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(took);
             }
         })?;
         self.writing = Some(Writing { waiting, took, thread });
@@ -181,6 +198,36 @@ impl Keeper {
     }
 }
 
+/// Writes a state, again and again until the disk takes it, and removes the journals that it makes needless. What comes
+/// meanwhile goes into the one journal after it, so that these do not become many. Returns how long it took, or nothing where the
+/// keeper ends before: then it writes the last state itself.
+fn write_in_the_end(path: &Path, mut state: State, later: &Receiver<State>, failures: &AtomicU64) -> Option<Duration> {
+    let mut wait = RETRY_FIRST;
+    loop {
+        let begun = Instant::now();
+        let Err(error) = write(path, &state) else {
+            journal::remove_before(path.parent().unwrap_or(path), state.journal);
+            if failures.swap(0, Ordering::Relaxed) > 0 {
+                tracing::info!("the state can be written to {} again", path.display());
+            }
+            return Some(begun.elapsed());
+        };
+        if failures.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::error!(%error, "the state cannot be written to {}; this is tried again", path.display());
+        }
+        match later.recv_timeout(wait) {
+            Ok(newer) => state = newer,
+            Err(RecvTimeoutError::Timeout) => wait = (wait * 2).min(RETRY_LATER),
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+}
+
+/// Whether an error says of a disk only that it is full, which passes.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 fn read(path: &Path) -> io::Result<State> {
     let file = File::open(path)?;
     if file.metadata()?.len() > LARGEST {
@@ -197,12 +244,20 @@ fn read(path: &Path) -> io::Result<State> {
 /// Replaces the file by a whole one. After a loss of power it is the old or the new one.
 fn write(path: &Path, state: &State) -> io::Result<()> {
     let unfinished = path.with_extension("part");
-    let mut file = BufWriter::new(File::create(&unfinished)?);
-    serde_json::to_writer(&mut file, &state)?;
-    file.into_inner()?.sync_all()?;
-    std::fs::rename(&unfinished, path)?;
+    let written = write_all(&unfinished, state).and_then(|()| std::fs::rename(&unfinished, path));
+    if written.is_err() {
+        // What there is of it takes the room that others need.
+        let _ = std::fs::remove_file(&unfinished);
+        return written;
+    }
     // The new name too is on disk, before the journals are removed that it makes needless.
     File::open(path.parent().unwrap_or(path))?.sync_all()
+}
+
+fn write_all(path: &Path, state: &State) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    serde_json::to_writer(&mut file, state)?;
+    file.into_inner()?.sync_all()
 }
 
 #[cfg(test)]
@@ -280,6 +335,45 @@ mod tests {
         assert_eq!(state.saved.distribution, ["10.0.0.1:9100".parse().unwrap()]);
         assert_eq!(state.saved.findings.iter().map(|finding| finding.id()).collect::<Vec<_>>(), [("bad-cookie", "k")]);
         assert!(std::fs::read_to_string(folder.path().join(FILE)).unwrap().starts_with("{\"version\":2,"));
+    }
+
+    #[test]
+    fn a_disk_that_does_not_take_the_state_is_asked_until_it_does_and_no_journal_is_begun_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut keeper, _) = Keeper::open(folder.path()).unwrap();
+        // Where the new file should be, there is something that cannot be replaced.
+        let obstacle = folder.path().join("state.part");
+        std::fs::create_dir(&obstacle).unwrap();
+        keeper.start().unwrap();
+        let mut cuts = Vec::new();
+        let mut keep = |keeper: &mut Keeper, revision: u64| {
+            keeper.due = Instant::now();
+            let cut = |number| {
+                cuts.push(number);
+                true
+            };
+            keeper.keep(revision, cut, || saved(u16::try_from(revision).unwrap()));
+            cuts.len()
+        };
+        assert_eq!(keep(&mut keeper, 1), 1);
+        let until = Instant::now() + Duration::from_secs(60);
+        while keeper.failures() == 0 {
+            assert!(Instant::now() < until);
+            std::thread::yield_now();
+        }
+        assert_eq!((2..100).map(|revision| keep(&mut keeper, revision)).max(), Some(1), "it is still at the first");
+        std::fs::remove_dir(&obstacle).unwrap();
+        let written = || read(&folder.path().join(FILE)).unwrap().saved == saved(1);
+        while !written() || keeper.failures() > 0 {
+            assert!(Instant::now() < until);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        while keep(&mut keeper, 100) < 2 {
+            assert!(Instant::now() < until);
+            std::thread::yield_now();
+        }
+        keeper.finish(saved(101));
+        assert_eq!(Keeper::open(folder.path()).unwrap().1.saved, saved(101));
     }
 
     #[test]

@@ -143,6 +143,8 @@ pub struct Records {
     pub dropped: u64,
     /// Looks at the capture of which the findings could not be put on disk before they were told.
     pub unkept: u64,
+    /// Attempts to write the state to disk that failed since it could be written last.
+    pub state_failures: u64,
 }
 
 /// What was seen.

@@ -37,7 +37,7 @@ pub(crate) fn picture() -> Picture {
             shortfalls: [].into(),
             decisions_refused: 0,
         },
-        output: Records { written: 10, dropped: 0, unkept: 0 },
+        output: Records { written: 10, dropped: 0, unkept: 0, state_failures: 0 },
         sinks: vec![SinkStatus {
             name: "loki".into(),
             kind: "loki",

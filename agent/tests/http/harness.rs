@@ -105,7 +105,7 @@ pub(crate) fn picture(links: usize) -> Picture {
             shortfalls: [].into(),
             decisions_refused: 0,
         },
-        output: Records { written: 0, dropped: 0, unkept: 0 },
+        output: Records { written: 0, dropped: 0, unkept: 0, state_failures: 0 },
         sinks: vec![SinkStatus {
             name: "loki".into(),
             kind: "loki",
