@@ -24,6 +24,7 @@ pub mod picture;
 mod queue;
 pub mod state;
 pub mod status;
+pub mod untold;
 
 use std::convert::Infallible;
 use std::io::{self, IsTerminal as _};

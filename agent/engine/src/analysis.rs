@@ -135,6 +135,14 @@ impl Analysis {
         self.drain_alerts(listener);
     }
 
+    /// What was told last of the findings with these fingerprints got lost on its way: it is told again.
+    pub fn tell_again(&mut self, fingerprints: &BTreeSet<String>, now: Timestamp, listener: &mut impl Listener) {
+        if !fingerprints.is_empty() {
+            self.judge.tell_again(fingerprints, now);
+            self.drain_alerts(listener);
+        }
+    }
+
     /// What the next run is to know, as of `now`.
     #[must_use]
     pub fn saved(&self, now: Timestamp) -> Saved {

@@ -3,6 +3,7 @@
 //! A thread of its own, because an alert is on disk once a sink has taken it, and a disk may be slow. The queue before it is
 //! bounded; what does not fit is counted and never waited for.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::iter;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use super::feed::Batch;
 use super::journal::Journal;
 use super::output::{Output, Written};
 use super::queue::{Inlet, queue};
+use super::untold::Untold;
 use crate::http::Recent;
 use crate::sink::{Outgoing, Sinks};
 
@@ -54,7 +56,11 @@ pub struct FanOut {
     dropped: Arc<AtomicU64>,
     output: Option<Arc<Written>>,
     unkept: Arc<AtomicU64>,
+    untold: Arc<Untold>,
 }
+
+/// Between two looks whether there is room.
+const LOOK: Duration = Duration::from_millis(10);
 
 impl FanOut {
     /// Begins to hand every record to each of `takers`, and to standard output where that is one of them.
@@ -72,6 +78,8 @@ impl FanOut {
         let counts = output.as_ref().map(Output::counts);
         let dropped = Arc::<AtomicU64>::default();
         let of_thread = Arc::clone(&dropped);
+        let untold = Arc::<Untold>::default();
+        let not_printed = Arc::clone(&untold);
         let thread = std::thread::Builder::new().name("records".into()).spawn(move || {
             let mut missed = 0;
             while let Some(batch) = waiting.take() {
@@ -91,28 +99,50 @@ impl FanOut {
                     for record in &batch.records {
                         takers.iter().for_each(|taker| taker.take(record));
                     }
-                    if let Some(output) = &output {
-                        output.offer(batch);
+                    if let Some(Err(batch)) = output.as_ref().map(|output| output.offer(batch)) {
+                        not_printed.add(&batch);
                     }
                 }
             }
             // Whoever waits for the end may be gone.
             let _ = finished.send(output);
         })?;
-        Ok(Self { batches: Some(batches), thread: Some(thread), done, dropped, output: counts, unkept })
+        Ok(Self { batches: Some(batches), thread: Some(thread), done, dropped, output: counts, unkept, untold })
     }
 
     /// Hands records over; when the queue is full they are dropped and counted. Returns whether they were taken.
     pub fn offer(&self, batch: Batch) -> bool {
+        self.offer_within(batch, Duration::ZERO)
+    }
+
+    /// The same, but waits so long for room.
+    pub fn offer_within(&self, batch: Batch, patience: Duration) -> bool {
         let worth = |_: &&Inlet| !batch.records.is_empty() || batch.journal.is_some();
         let Some(batches) = self.batches.as_ref().filter(worth) else { return false };
-        match batches.offer(batch) {
-            Ok(()) => true,
-            Err(batch) => {
-                self.dropped.fetch_add(batch.records.len() as u64, Ordering::Relaxed);
-                false
+        let Err(mut refused) = batches.offer(batch) else { return true };
+        let until = Instant::now() + patience;
+        while Instant::now() < until {
+            std::thread::sleep(LOOK);
+            match batches.offer(refused) {
+                Ok(()) => return true,
+                Err(again) => refused = again,
             }
         }
+        self.dropped.fetch_add(refused.records.len() as u64, Ordering::Relaxed);
+        self.untold.add(&refused);
+        false
+    }
+
+    /// As if the queue had not taken it.
+    #[cfg(test)]
+    pub(crate) fn lose(&self, batch: &Batch) {
+        self.untold.add(batch);
+    }
+
+    /// Findings of which something was dropped and that are to be told again, by their fingerprints: at most so many.
+    #[must_use]
+    pub fn take_untold(&self, most: usize) -> BTreeSet<String> {
+        self.untold.take(most)
     }
 
     /// Lines for the journal that could not be written.
@@ -175,6 +205,31 @@ mod tests {
     fn batch(writer: &mut Writer, number: i64) -> Batch {
         writer.stats(&sample::report().stats, sample::at(number));
         writer.take()
+    }
+
+    #[test]
+    fn findings_whose_records_were_dropped_are_known_and_the_last_words_wait_for_room() {
+        let (go, stop) = channel();
+        let (taken, lines) = channel();
+        let slow = Arc::new(Slow(Mutex::new(stop), Mutex::new(taken)));
+        let fan_out = FanOut::start(vec![slow], None, None).unwrap();
+        let mut writer = Writer::new(Form::Ndjson, "h".into());
+        let mut alert = sample::report().alerts.remove(0);
+        let mut offer = |fingerprint: &str, patience| {
+            alert.fingerprint = fingerprint.to_owned();
+            writer.write_alert(&alert);
+            fan_out.offer_within(writer.take(), patience)
+        };
+        while offer("lost", Duration::ZERO) {}
+        let lost = fan_out.take_untold(10);
+        assert_eq!(lost.iter().collect::<Vec<_>>(), ["lost"]);
+        assert!(fan_out.take_untold(10).is_empty());
+        std::thread::scope(|scope| {
+            scope.spawn(move || (0..BATCHES + TOGETHER + 3).for_each(|_| _ = go.send(())));
+            assert!(offer("last", Duration::from_secs(60)));
+        });
+        assert!(fan_out.finish(Duration::from_secs(60)));
+        assert!(lines.try_iter().last().unwrap().contains("\"last\""));
     }
 
     #[test]

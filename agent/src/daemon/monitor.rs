@@ -46,6 +46,12 @@ const COMMANDS: usize = 16;
 /// Between two looks at what changes slowly: interfaces, counters, books.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
+/// Findings that are told again between two looks, where what was told of them got lost: few beside what the queue takes.
+const AGAIN: usize = 1024;
+
+/// How long the last records wait for room: those who take them have some seconds for all that waits.
+const FOR_ROOM: Duration = Duration::from_secs(2);
+
 /// What the rest of the daemon asks of the capture thread.
 pub enum Command {
     /// How it is.
@@ -410,6 +416,10 @@ impl Monitor {
             let weird = Weird { name: "findings-not-kept".into(), layer: "output".into(), detail, packet: None };
             self.say(now, EventBody::Weird(weird));
         }
+        let untold = self.records.take_untold(AGAIN);
+        if !untold.is_empty() {
+            self.analysis.tell_again(&untold, now, &mut self.writer);
+        }
         Ok(())
     }
 
@@ -487,9 +497,12 @@ impl Monitor {
         let now = self.clock.now();
         self.analysis.handle_timeout(now, &mut self.writer);
         self.analysis.finish(&mut self.writer);
+        let untold = self.records.take_untold(usize::MAX);
+        self.analysis.tell_again(&untold, now, &mut self.writer);
         let stats = self.analysis.stats();
         self.writer.stats(&stats, now);
-        self.hand_on_records(now);
+        let last = self.take_records(now);
+        self.records.offer_within(last, FOR_ROOM);
         let dropped = self.records.dropped().saturating_sub(self.records_dropped);
         if dropped > 0 {
             tracing::warn!("{dropped} of the last records could not be written: the queue was full");

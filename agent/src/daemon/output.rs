@@ -44,12 +44,15 @@ impl Output {
         Ok(Self { batches: Some(batches), thread: Some(thread), done, shared })
     }
 
-    /// Hands records over; when the queue is full they are dropped and counted.
-    pub fn offer(&self, batch: Batch) {
-        let Some(batches) = self.batches.as_ref().filter(|_| batch.printed() > 0) else { return };
-        if let Err(batch) = batches.offer(batch) {
+    /// Hands records over; when the queue is full they are counted as dropped.
+    ///
+    /// # Errors
+    /// The records that were dropped.
+    pub fn offer(&self, batch: Batch) -> Result<(), Batch> {
+        let Some(batches) = self.batches.as_ref().filter(|_| batch.printed() > 0) else { return Ok(()) };
+        batches.offer(batch).inspect_err(|batch| {
             self.shared.dropped.fetch_add(batch.printed(), Ordering::Relaxed);
-        }
+        })
     }
 
     /// What becomes of records.
@@ -143,9 +146,9 @@ mod tests {
         let (written, lines) = channel();
         let output = Output::start(Stuck(stop, written)).unwrap();
         let offered = 3 * BATCHES;
-        (0..offered).for_each(|number| output.offer(line(number)));
+        let refused = (0..offered).filter(|&number| output.offer(line(number)).is_err()).count();
         let dropped = output.counts().dropped();
-        assert!(dropped >= (2 * BATCHES - 1) as u64, "{dropped}");
+        assert!(dropped >= (2 * BATCHES - 1) as u64 && dropped == refused as u64, "{dropped} of {refused}");
         for _ in 0..offered {
             let _ = go.send(());
         }
@@ -161,7 +164,7 @@ mod tests {
         drop(go);
         let output = Output::start(Stuck(stop, channel().0)).unwrap();
         let shared = Arc::clone(&output.shared);
-        output.offer(line(1));
+        output.offer(line(1)).unwrap();
         assert!(!output.finish(Duration::from_secs(60)));
         assert_eq!((shared.dropped.load(Ordering::Relaxed), shared.closed.load(Ordering::Relaxed)), (1, true));
     }

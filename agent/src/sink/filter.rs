@@ -83,7 +83,8 @@ mod tests {
     }
 
     fn alert(rule_id: &str, severity: Severity) -> Outgoing {
-        let alert = AlertFacts { severity, rule_id: rule_id.into(), status: AlertStatus::New };
+        let alert =
+            AlertFacts { severity, rule_id: rule_id.into(), status: AlertStatus::New, fingerprint: String::new() };
         Outgoing { alert: Some(alert), ..record(EventType::Alert) }
     }
 

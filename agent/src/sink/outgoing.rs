@@ -29,6 +29,8 @@ pub struct AlertFacts {
     pub rule_id: String,
     /// New, update or resolved.
     pub status: AlertStatus,
+    /// What names its condition.
+    pub fingerprint: String,
 }
 
 impl Outgoing {
@@ -36,9 +38,12 @@ impl Outgoing {
     #[must_use]
     pub fn new(record: &Record<'_>) -> Self {
         let alert = match record.body {
-            Body::Alert(alert) => {
-                Some(AlertFacts { severity: alert.severity, rule_id: alert.rule_id.clone(), status: alert.status })
-            }
+            Body::Alert(alert) => Some(AlertFacts {
+                severity: alert.severity,
+                rule_id: alert.rule_id.clone(),
+                status: alert.status,
+                fingerprint: alert.fingerprint.clone(),
+            }),
             _ => None,
         };
         let mut line = Vec::with_capacity(1024);

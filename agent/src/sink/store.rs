@@ -386,7 +386,12 @@ mod tests {
     const ALL: Batch = Batch { records: 100, bytes: 1 << 20, wait: Duration::ZERO };
 
     fn alert(line: &str) -> Arc<Outgoing> {
-        let facts = AlertFacts { severity: Severity::High, rule_id: "bad-cookie".into(), status: AlertStatus::New };
+        let facts = AlertFacts {
+            severity: Severity::High,
+            rule_id: "bad-cookie".into(),
+            status: AlertStatus::New,
+            fingerprint: String::new(),
+        };
         let (time, event_type) = (Timestamp::EPOCH, EventType::Alert);
         Arc::new(Outgoing { time, event_type, alert: Some(facts), line: line.as_bytes().into() })
     }

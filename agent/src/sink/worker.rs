@@ -437,7 +437,12 @@ mod tests {
     }
 
     fn alert(line: &str) -> Arc<Outgoing> {
-        let facts = AlertFacts { severity: Severity::High, rule_id: "bad-cookie".into(), status: AlertStatus::New };
+        let facts = AlertFacts {
+            severity: Severity::High,
+            rule_id: "bad-cookie".into(),
+            status: AlertStatus::New,
+            fingerprint: String::new(),
+        };
         let (time, event_type) = (Timestamp::EPOCH, EventType::Alert);
         Arc::new(Outgoing { time, event_type, alert: Some(facts), line: line.as_bytes().into() })
     }

@@ -142,7 +142,12 @@ mod tests {
     use distwatch_engine::time::Timestamp;
 
     fn record(event_type: EventType) -> Arc<Outgoing> {
-        let facts = AlertFacts { severity: Severity::High, rule_id: "bad-cookie".into(), status: AlertStatus::New };
+        let facts = AlertFacts {
+            severity: Severity::High,
+            rule_id: "bad-cookie".into(),
+            status: AlertStatus::New,
+            fingerprint: String::new(),
+        };
         let alert = (event_type == EventType::Alert).then_some(facts);
         Arc::new(Outgoing { time: Timestamp::EPOCH, event_type, alert, line: b"{}".as_slice().into() })
     }

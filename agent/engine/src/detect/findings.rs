@@ -275,6 +275,20 @@ impl FindingStore {
         alerts
     }
 
+    /// What was told last of the findings with these fingerprints got lost on its way: it is told again.
+    pub fn tell_again(&mut self, fingerprints: &BTreeSet<String>, now: Timestamp) {
+        let lost: Vec<u64> = self
+            .findings
+            .iter()
+            .filter(|(_, finding)| fingerprints.contains(&finding.fingerprint()))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in lost {
+            self.come_out(id, now);
+            self.schedule(id);
+        }
+    }
+
     /// Limits that were reached, and how many findings were not kept for it.
     #[must_use]
     pub const fn limits_reached(&self) -> &BTreeMap<&'static str, u64> {

@@ -1,5 +1,6 @@
 //! The judge: the policy, all detectors and all findings in one object that is driven by events and time.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -119,6 +120,11 @@ impl Judge {
     /// The next new, updated or resolved alert.
     pub fn poll_alert(&mut self) -> Option<Alert> {
         self.store.poll_alert()
+    }
+
+    /// What was told last of the findings with these fingerprints got lost on its way: it is told again.
+    pub fn tell_again(&mut self, fingerprints: &BTreeSet<String>, now: Timestamp) {
+        self.store.tell_again(fingerprints, now);
     }
 
     /// All alerts in their last state, the worst first.

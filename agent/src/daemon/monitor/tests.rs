@@ -29,6 +29,7 @@ struct Told {
     decided: Vec<(FlowEnds, Verdict)>,
     counts: Vec<(FlowEnds, FlowCounts)>,
     lost: u64,
+    sockets: Vec<SocketSeen>,
 }
 
 impl LiveSource for Played {
@@ -47,6 +48,10 @@ impl LiveSource for Played {
             take(Captured { monotonic, interface: 7, link_type, data: &data, original_len: data.len() as u32 });
         }
         Ok(count)
+    }
+
+    fn sockets(&mut self, each: &mut dyn FnMut(SocketSeen)) {
+        self.told.lock().unwrap().sockets.drain(..).for_each(each);
     }
 
     fn interface_name(&mut self, interface: u32) -> String {
@@ -104,6 +109,7 @@ struct Bench {
     monitor: Monitor,
     told: Arc<Mutex<Told>>,
     written: Shared,
+    asked: Receiver<Vec<SocketSeen>>,
     _commands: Sender<Command>,
 }
 
@@ -117,6 +123,7 @@ impl Bench {
         }
         let (told, written) = (Arc::<Mutex<Told>>::default(), Shared::default());
         let (sender, commands) = channel();
+        let (lookups, asked) = std::sync::mpsc::sync_channel(1);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let monitor = Monitor::new(Parts {
             source: Box::new(Played { packets, told: Arc::clone(&told) }),
@@ -128,13 +135,13 @@ impl Bench {
             clock: Clock::at(0, 0),
             stats_interval: Duration::from_secs(60),
             commands,
-            lookups: std::sync::mpsc::sync_channel(1).0,
+            lookups,
             sees_all_namespaces: false,
             sandbox: Sandbox { off: true, ..Sandbox::default() }.apply().unwrap(),
             state: None,
             http: None,
         });
-        Self { monitor: monitor.unwrap(), told, written, _commands: sender }
+        Self { monitor: monitor.unwrap(), told, written, asked, _commands: sender }
     }
 
     fn records(self) -> Vec<Value> {
@@ -223,4 +230,48 @@ fn what_holds_is_told_again_with_a_new_policy_for_sinks_that_are_new_with_it() {
         assert_eq!(record.alert.as_ref().unwrap().status, AlertStatus::Update);
         assert!(record.time >= before, "as of now, or a server would take it for old");
     }
+}
+
+#[test]
+fn what_the_queue_did_not_take_of_findings_is_told_again_in_their_last_state() {
+    let mut bench = Bench::playing("apps-otp25.pcap");
+    bench.monitor.take_packets(Duration::ZERO).unwrap();
+    let lost = bench.monitor.writer.take();
+    let told = |batch: &Batch| {
+        let alerts = batch.records.iter().filter_map(|record| record.alert.as_ref());
+        alerts.map(|alert| alert.fingerprint.clone()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert!(told(&lost).len() > 3);
+    bench.monitor.records.lose(&lost);
+    let now = bench.monitor.clock.now();
+    bench.monitor.keep_house(now).unwrap();
+    assert_eq!(told(&bench.monitor.writer.take()), told(&lost));
+    bench.monitor.keep_house(now).unwrap();
+    assert!(told(&bench.monitor.writer.take()).is_empty(), "once");
+}
+
+#[test]
+fn sockets_that_there_was_no_room_to_ask_about_are_asked_about_later() {
+    let mut bench = Bench::playing("apps-otp25.pcap");
+    let socket = |pid| SocketSeen {
+        monotonic: 1,
+        local: "10.0.0.1:9100".parse().unwrap(),
+        remote: None,
+        state: crate::source::live::SocketState::Listening,
+        cookie: 0,
+        pid,
+        owned: 1,
+        uid: 0,
+        command: String::new(),
+        cgroup: 0,
+        namespace: 0,
+    };
+    for pid in 1..=3 {
+        bench.told.lock().unwrap().sockets.push(socket(pid));
+        bench.monitor.take_sockets();
+    }
+    let asked = |bench: &Bench| bench.asked.try_iter().flatten().map(|socket| socket.pid).collect::<Vec<_>>();
+    assert_eq!(asked(&bench), [1], "there was room for one batch");
+    bench.monitor.take_sockets();
+    assert_eq!((asked(&bench), bench.monitor.not_looked_up), (vec![2, 3], 0));
 }

@@ -272,3 +272,20 @@ fn a_finding_names_the_process_of_the_connection_that_it_is_about_and_not_of_one
     bench.event(event(EventBody::Process(Box::new(process)), Some(flow_of(&second))));
     assert_eq!(pid(&bench), Some(8));
 }
+
+#[test]
+fn what_got_lost_on_its_way_is_told_again_in_its_last_state() {
+    let mut bench = Bench::new(Policy::default());
+    tamper(&mut bench);
+    let fingerprint = BTreeSet::from([bench.only("stream-tampering").fingerprint]);
+    assert_eq!(tampering(&mut bench), [(AlertStatus::New, 1)]);
+    bench.judge.tell_again(&fingerprint, at(1));
+    assert_eq!(tampering(&mut bench), [(AlertStatus::Update, 1)]);
+    bench.wait(QUIET);
+    assert_eq!(tampering(&mut bench), [(AlertStatus::Resolved, 1)]);
+    for _ in 0..2 {
+        bench.judge.tell_again(&fingerprint, at(bench.now));
+        assert_eq!(tampering(&mut bench), [(AlertStatus::Resolved, 1)], "until somebody has heard it");
+    }
+    assert_eq!(changes(&mut bench.judge), []);
+}
