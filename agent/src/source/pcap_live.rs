@@ -49,7 +49,7 @@ const BETWEEN_FILTERS: Duration = Duration::from_millis(50);
 /// Interfaces that are open at once. Each has a buffer of its own.
 const MOST_HANDLES: usize = 256;
 
-/// Names that are remembered of interfaces, also of those that are gone: hosts that run containers make new ones all day.
+/// Names that are remembered of interfaces that are gone: hosts that run containers make new ones all day.
 const MOST_NAMES: usize = 4096;
 
 /// How long an interface that is gone is still read: the last block of its buffer is handed over when its time is up.
@@ -257,18 +257,19 @@ impl PcapLive {
         });
     }
 
-    fn remember(&mut self, index: u32, name: &str) {
-        if self.names.len() >= MOST_NAMES && !self.names.contains_key(&index) {
-            // The kernel counts indexes up, so the smallest is the oldest.
-            self.names.pop_first();
-        }
-        self.names.insert(index, name.to_owned());
-    }
-
     /// Whether an interface is asked for by name or pattern.
     fn is_asked_for(&self, name: &str) -> bool {
         self.patterns.iter().any(|pattern| pattern.is_match(name))
     }
+}
+
+/// Takes in the names of the interfaces that are there. Those that are gone are read for a moment longer; where there are many of
+/// them, all are forgotten.
+fn remember(names: &mut BTreeMap<u32, String>, there: &BTreeMap<String, u32>) {
+    if names.len() >= there.len() + MOST_NAMES {
+        names.clear();
+    }
+    names.extend(there.iter().map(|(name, &index)| (index, name.clone())));
 }
 
 /// The listener of a connection that only the signature of the handshake told of.
@@ -367,7 +368,7 @@ impl LiveSource for PcapLive {
         }
         let name = if interface == 0 { None } else { interfaces::name(interface) };
         if let Some(name) = &name {
-            self.remember(interface, name);
+            self.names.insert(interface, name.clone());
         }
         name.unwrap_or_default()
     }
@@ -420,9 +421,7 @@ impl LiveSource for PcapLive {
                 }
             }
         }
-        for (name, &index) in &there {
-            self.remember(index, name);
-        }
+        remember(&mut self.names, &there);
         for (name, index) in asked {
             let is_open = |handle: &Handle| handle.name == name && handle.index == index && handle.ending.is_none();
             if self.handles.iter().any(is_open) {

@@ -2,12 +2,12 @@
 //!
 //! Nothing enters another namespace: any process in it shows its interfaces in procfs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-/// How many interfaces get a number. A host with a thousand containers has some thousands; more share the number 0, whose
-/// name is empty.
+/// How many interfaces are remembered. A host with a thousand containers has some thousands; one that makes new ones all day
+/// forgets the half that was seen least lately. An interface that comes back has a new number.
 const INTERFACES: usize = 16_384;
 
 /// How many packets may pass before a name that was not found is looked for again: the search reads all of procfs.
@@ -17,12 +17,17 @@ const PATIENCE: u32 = 4096;
 #[derive(Debug)]
 pub(super) struct Interfaces {
     own: u32,
-    numbers: HashMap<(u32, u32), u32>,
-    known: Vec<Interface>,
+    /// Numbers by namespace and index, and after how many others each was seen last.
+    numbers: HashMap<(u32, u32), (u32, u64)>,
+    known: HashMap<u32, Interface>,
+    /// The last number that was given.
+    last: u32,
+    /// Packets so far.
+    seen: u64,
     namespaces: Vec<u32>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Interface {
     namespace: u32,
     index: u32,
@@ -33,36 +38,54 @@ struct Interface {
 impl Interfaces {
     pub(super) fn new() -> Self {
         let own = fs::metadata("/proc/self/ns/net").map_or(0, |of| inode(&of));
-        Self { own, numbers: HashMap::new(), known: vec![Interface::default()], namespaces: vec![own] }
+        Self { own, numbers: HashMap::new(), known: HashMap::new(), last: 0, seen: 0, namespaces: vec![own] }
     }
 
-    /// The namespaces that were seen, this process's own first.
+    /// The namespaces of the interfaces, this process's own first.
     pub(super) fn namespaces(&self) -> &[u32] {
         &self.namespaces
     }
 
-    /// The number of an interface; 0 is that of all that have none.
+    /// The number of an interface.
     pub(super) fn number(&mut self, namespace: u32, index: u32) -> u32 {
         let namespace = if namespace == 0 { self.own } else { namespace };
-        if let Some(&number) = self.numbers.get(&(namespace, index)) {
-            return number;
+        self.seen += 1;
+        if let Some((number, seen)) = self.numbers.get_mut(&(namespace, index)) {
+            *seen = self.seen;
+            return *number;
         }
-        if self.known.len() >= INTERFACES {
-            return 0;
+        if self.numbers.len() >= INTERFACES {
+            self.forget_half();
         }
-        let number = u32::try_from(self.known.len()).unwrap_or(0);
-        self.known.push(Interface { namespace, index, ..Interface::default() });
-        self.numbers.insert((namespace, index), number);
+        // They are used up after a year of a hundred new ones a second.
+        self.last = self.last.checked_add(1).unwrap_or(1);
+        let number = self.last;
+        self.known.insert(number, Interface { namespace, index, name: String::new(), asked: 0 });
+        self.numbers.insert((namespace, index), (number, self.seen));
         if !self.namespaces.contains(&namespace) {
             self.namespaces.push(namespace);
         }
         number
     }
 
+    /// Forgets the half of them that was seen least lately, and the namespaces that have none any more.
+    fn forget_half(&mut self) {
+        let mut all: Vec<u64> = self.numbers.values().map(|(_, seen)| *seen).collect();
+        let half = all.len() / 2;
+        let (_, &mut middle, _) = all.select_nth_unstable(half);
+        self.numbers.retain(|_, (_, seen)| *seen > middle);
+        let numbers = &self.numbers;
+        self.known
+            .retain(|number, of| numbers.get(&(of.namespace, of.index)).is_some_and(|(known, _)| known == number));
+        let left: HashSet<u32> = numbers.keys().map(|(namespace, _)| *namespace).collect();
+        let own = self.own;
+        self.namespaces.retain(|namespace| *namespace == own || left.contains(namespace));
+    }
+
     /// The name in its own namespace; empty where it is not known.
     pub(super) fn name(&mut self, number: u32) -> String {
         let own = self.own;
-        let Some(interface) = self.known.get_mut(number as usize).filter(|_| number != 0) else { return String::new() };
+        let Some(interface) = self.known.get_mut(&number) else { return String::new() };
         if interface.name.is_empty() && interface.asked.is_multiple_of(PATIENCE) {
             interface.name = if interface.namespace == own {
                 name_of(interface.index)
@@ -163,12 +186,19 @@ mod tests {
     }
 
     #[test]
-    fn interfaces_beyond_the_limit_share_a_number_without_a_name() {
+    fn a_host_that_makes_interfaces_all_day_has_names_for_the_newest_and_for_those_that_are_used() {
         let mut interfaces = Interfaces::new();
-        for index in 1..INTERFACES as u32 {
-            assert_eq!(interfaces.number(7, index), index);
+        let used = interfaces.number(0, 1);
+        let mut numbers = HashSet::from([used]);
+        for container in 0..3 * INTERFACES as u32 {
+            assert!(numbers.insert(interfaces.number(1000 + container, 2)), "a number is given once");
+            assert_eq!(interfaces.number(0, 1), used);
+            assert!(interfaces.numbers.len() <= INTERFACES && interfaces.known.len() == interfaces.numbers.len());
+            assert!(interfaces.namespaces.len() <= INTERFACES + 1);
         }
-        assert_eq!(interfaces.number(7, INTERFACES as u32), 0);
-        assert_eq!(interfaces.name(0), "");
+        assert_eq!(interfaces.name(used), "lo");
+        assert_eq!(interfaces.namespaces[0], interfaces.own);
+        let gone = interfaces.number(1000, 2);
+        assert!(numbers.insert(gone), "it is another one for all that is known");
     }
 }

@@ -391,3 +391,15 @@ fn a_pattern_that_is_none_is_an_error() {
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
     }
 }
+
+#[test]
+fn interfaces_that_are_there_keep_their_names_however_many_came_and_went() {
+    let there = BTreeMap::from([("lo".to_owned(), 1), ("eth0".to_owned(), 2)]);
+    let mut names = BTreeMap::new();
+    for index in 3..4 * MOST_NAMES as u32 {
+        names.insert(index, format!("veth{index}"));
+        remember(&mut names, &there);
+        assert!(names.len() <= MOST_NAMES + there.len());
+        assert_eq!((names[&1].as_str(), names[&2].as_str()), ("lo", "eth0"));
+    }
+}
