@@ -123,6 +123,12 @@ impl Engine {
         self.flows.decide_for_source();
     }
 
+    /// Whether anything was captured of a connection between these two that may go on.
+    #[must_use]
+    pub fn knows(&self, one: SocketAddr, other: SocketAddr) -> bool {
+        self.flows.knows(one, other)
+    }
+
     /// The next thing to tell the source; none unless [`Engine::go_live`] was called.
     pub fn poll_decision(&mut self) -> Option<Decision> {
         self.flows.poll_decision()

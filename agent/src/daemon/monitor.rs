@@ -458,7 +458,11 @@ impl Monitor {
             .collect();
         let (all, own) = (self.sees_all_namespaces, snapshot.own_namespace);
         let connections = snapshot.connections.iter().filter(|one| all || one.namespace == own);
-        let blind = self.unseen.look(connections, |from, to| seen.contains(&(from, to)) || seen.contains(&(to, from)));
+        let engine = &self.analysis.engine;
+        let blind = self.unseen.look(connections, |from, to| {
+            // What is not recognised yet has been captured all the same.
+            seen.contains(&(from, to)) || seen.contains(&(to, from)) || engine.knows(from, to)
+        });
         if let Some(Blind { sockets, example }) = blind {
             self.say(self.clock.now(), EventBody::Unseen { sockets, example });
         }

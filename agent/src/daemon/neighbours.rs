@@ -99,11 +99,21 @@ pub fn first_look(inventory: &mut Inventory) -> io::Result<Snapshot> {
     inventory.scan()
 }
 
+/// A socket that nothing was captured of.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    /// In how many looks in a row.
+    count: u32,
+    /// What had passed on it by then.
+    octets: Option<u64>,
+    /// Something passed between two earlier looks, and would have been captured by now.
+    passed: bool,
+}
+
 /// Distribution sockets of this host that nothing was captured of, look by look.
 #[derive(Debug, Default)]
 pub struct Unseen {
-    /// In how many looks in a row each was unseen.
-    looks: HashMap<(SocketAddr, SocketAddr), u32>,
+    looks: HashMap<(SocketAddr, SocketAddr), Look>,
     /// Whether some were unseen for long at the last look.
     raised: bool,
 }
@@ -119,24 +129,35 @@ pub struct Blind {
 
 impl Unseen {
     /// Takes a look. `is_seen` is asked for each distribution connection of this host, initiator first. Says something when
-    /// sockets are unseen for long, and once when none is any more.
+    /// sockets are unseen for long, or something passed on them, and once when none is any more.
+    ///
+    /// What passed is told by the kernel's own counters. They count from the second look at a socket on, for by the first it
+    /// may have become known what is to be watched; and what passed is waited for one look longer, for it may be under way.
     pub fn look<'a>(
         &mut self,
         connections: impl Iterator<Item = &'a Connection>,
         mut is_seen: impl FnMut(SocketAddr, SocketAddr) -> bool,
     ) -> Option<Blind> {
-        let mut looks = HashMap::new();
+        let (mut looks, mut unseen) = (HashMap::new(), Vec::new());
         for connection in connections.filter(|connection| connection.role == Some(Role::Distribution)) {
             let (local, remote) = (canonical(connection.local), canonical(connection.remote));
             let ends = if connection.accepted { (remote, local) } else { (local, remote) };
             if !is_seen(ends.0, ends.1) {
-                let before = self.looks.get(&ends).copied().unwrap_or(0);
-                looks.insert(ends, before + 1);
+                let before = self.looks.get(&ends).copied();
+                let count = before.map_or(0, |look| look.count) + 1;
+                let octets = connection.octets;
+                let passed = before.is_some_and(|look| {
+                    let moved = look.octets.zip(octets).is_some_and(|(before, now)| before != now);
+                    look.passed || (look.count > 1 && moved)
+                });
+                let is_late = before.is_some_and(|look| look.passed) || count >= UNSEEN_AFTER;
+                if is_late {
+                    unseen.push(ends);
+                }
+                looks.insert(ends, Look { count, octets, passed });
             }
         }
         self.looks = looks;
-        let mut unseen: Vec<_> =
-            self.looks.iter().filter(|(_, looks)| **looks >= UNSEEN_AFTER).map(|(ends, _)| *ends).collect();
         unseen.sort();
         let example = unseen.first().map_or_else(String::new, |(from, to)| format!("{from} -> {to}"));
         let was_raised = std::mem::replace(&mut self.raised, !unseen.is_empty());
@@ -163,6 +184,7 @@ mod tests {
             is_guess: false,
             namespace: None,
             cookie: 0,
+            octets: None,
         }
     }
 
@@ -177,6 +199,26 @@ mod tests {
         let none = Some(Blind { sockets: 0, example: String::new() });
         assert_eq!(unseen.look([&link].into_iter(), |from, _| from.port() == 40000), none, "it is seen again");
         assert_eq!(unseen.look([&link].into_iter(), |_, _| true), None);
+    }
+
+    #[test]
+    fn a_socket_on_which_something_passed_is_unseen_sooner_but_not_by_what_passed_before_it_was_watched() {
+        let mut unseen = Unseen::default();
+        let mut look = |octets: u64| {
+            let link = Connection { octets: Some(octets), ..connection(Role::Distribution) };
+            unseen.look([&link].into_iter(), |_, _| false).map(|blind| blind.sockets)
+        };
+        assert_eq!([look(100), look(104), look(104), look(104)], [None; 4], "that may be from before");
+        assert_eq!([look(108), look(108), look(108)], [None, Some(1), Some(1)]);
+    }
+
+    #[test]
+    fn a_socket_of_which_something_was_captured_in_the_meantime_is_seen_whatever_passes() {
+        let mut unseen = Unseen::default();
+        for octets in 0..100 {
+            let link = Connection { octets: Some(octets), ..connection(Role::Distribution) };
+            assert_eq!(unseen.look([&link].into_iter(), |_, _| octets % 3 == 0), None);
+        }
     }
 
     #[test]

@@ -126,6 +126,8 @@ pub struct Connection {
     pub namespace: Option<u64>,
     /// The socket's cookie; 0 where it is not known.
     pub cookie: u64,
+    /// Octets that passed on it so far, where that is told.
+    pub octets: Option<u64>,
 }
 
 /// What a scan could not do.
@@ -457,6 +459,7 @@ impl Inventory {
                 is_guess: self.is_guess(socket),
                 namespace,
                 cookie: socket.cookie,
+                octets: socket.octets,
             });
         }
     }

@@ -41,6 +41,8 @@ pub struct TcpSocket {
     pub uid: u32,
     /// The interface that it is bound to; 0 for none.
     pub interface: u32,
+    /// Octets that it received, and that it sent and the other end has; none where `/proc` was the source.
+    pub octets: Option<u64>,
 }
 
 const ESTABLISHED: u8 = 1;
@@ -83,6 +85,13 @@ const DUMP: u16 = 0x301;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const IPPROTO_TCP: u8 = 6;
+/// `INET_DIAG_INFO`, an attribute that holds a `struct tcp_info`.
+const INFO: u16 = 2;
+/// The length of `struct inet_diag_msg`, which the attributes follow.
+const DIAG: usize = 72;
+/// Where `tcpi_bytes_acked` and `tcpi_bytes_received` are in `struct tcp_info`, since Linux 4.2.
+const ACKED: usize = 120;
+const RECEIVED: usize = 128;
 
 fn dump(socket: &OwnedFd, family: AddressFamily, sockets: &mut Vec<TcpSocket>) -> io::Result<()> {
     let states =
@@ -93,7 +102,7 @@ fn dump(socket: &OwnedFd, family: AddressFamily, sockets: &mut Vec<TcpSocket>) -
     request.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
     request.extend(DUMP.to_ne_bytes());
     request.extend([0; 8]);
-    request.extend([family.as_raw() as u8, IPPROTO_TCP, 0, 0]);
+    request.extend([family.as_raw() as u8, IPPROTO_TCP, 1 << (INFO - 1), 0]);
     request.extend(states.to_ne_bytes());
     request.extend([0; 48]);
     rustix::net::sendto(socket, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
@@ -147,7 +156,22 @@ fn entry(body: &[u8]) -> Option<TcpSocket> {
         cookie: u64::from(number(44)?) | u64::from(number(48)?) << 32,
         uid: number(64)?,
         inode: number(68)?.into(),
+        octets: octets(body.get(DIAG..).unwrap_or_default()),
     })
+}
+
+/// What passed, by the attributes of a socket: each a length, a type, and its value.
+fn octets(mut attributes: &[u8]) -> Option<u64> {
+    loop {
+        let length = usize::from(u16::from_ne_bytes(*attributes.first_chunk()?));
+        let kind = u16::from_ne_bytes(attributes.get(2..4)?.try_into().ok()?);
+        if kind == INFO {
+            let info = attributes.get(4..length)?;
+            let number = |at: usize| -> Option<u64> { Some(u64::from_ne_bytes(*info.get(at..)?.first_chunk()?)) };
+            return Some(number(ACKED)?.wrapping_add(number(RECEIVED)?));
+        }
+        attributes = attributes.get(length.next_multiple_of(4).max(4)..)?;
+    }
 }
 
 /// The sockets of the network namespace that a process is in.
@@ -185,6 +209,7 @@ fn line(text: &str, six: bool) -> Option<TcpSocket> {
         cookie: 0,
         uid,
         interface: 0,
+        octets: None,
     })
 }
 
@@ -210,6 +235,7 @@ fn address(text: &str, six: bool) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
 
@@ -236,6 +262,39 @@ mod tests {
                 assert_eq!(found.uid, rustix::process::geteuid().as_raw());
                 assert_eq!(found.cookie != 0, by_netlink);
             }
+        }
+    }
+
+    #[test]
+    fn netlink_tells_what_passed() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let octets = |socket: &TcpStream| {
+            let inode = rustix::fs::fstat(socket.as_fd()).unwrap().st_ino;
+            own().unwrap().iter().find(|socket| socket.inode == inode).unwrap().octets.unwrap()
+        };
+        let before = (octets(&client), octets(&server));
+        client.write_all(&[7; 1000]).unwrap();
+        server.read_exact(&mut [0; 1000]).unwrap();
+        assert_eq!((octets(&client) - before.0, octets(&server) - before.1), (1000, 1000));
+    }
+
+    #[test]
+    fn attributes_that_are_cut_tell_nothing() {
+        let mut info = vec![0; 4 + RECEIVED + 8];
+        info[..2].copy_from_slice(&(4 + RECEIVED as u16 + 8).to_ne_bytes());
+        info[2..4].copy_from_slice(&INFO.to_ne_bytes());
+        info[4 + ACKED] = 1;
+        info[4 + RECEIVED] = 1;
+        let expected = octets(&info).unwrap();
+        assert!(expected > 0);
+        // Others may come before it, also ones without a value.
+        let other =
+            [6_u16.to_ne_bytes(), 5_u16.to_ne_bytes(), [9, 9], [0, 0], 0_u16.to_ne_bytes(), 0_u16.to_ne_bytes()];
+        assert_eq!(octets(&[&other.concat(), &info[..]].concat()), Some(expected));
+        for length in 0..info.len() {
+            assert_eq!(octets(&info[..length]), None, "{length}");
         }
     }
 

@@ -252,6 +252,14 @@ impl<C> FlowTable<C> {
         self.entries.0.capacity() * size_of::<Entry<C>>() + self.index_memory + self.charged
     }
 
+    /// Whether a connection between these two is known.
+    #[must_use]
+    pub fn knows(&self, one: SocketAddr, other: SocketAddr) -> bool {
+        let (ends, _) = Ends::between(one, other);
+        let is_it = |&index: &u32| self.entries.0.get(index as usize).is_some_and(|entry| entry.ends == ends);
+        self.index.find(self.hasher.hash_one(ends), is_it).is_some()
+    }
+
     #[inline]
     fn find(&mut self, ends: &Ends) -> Option<u32> {
         if let Some(entry) = self.entries.get_mut(self.latest)
