@@ -7,6 +7,7 @@ use std::env;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -61,6 +62,68 @@ fn strict_refuses_to_go_on_where_a_layer_is_missing() {
 #[test]
 fn open_maps_are_used_without_the_capability_that_made_them() {
     assert_passed(&inside("bpf_map_from_before", &[]));
+}
+
+/// Waits for somebody to replace `/etc/resolv.conf` from outside, as a program that manages the network does.
+const REPLACED: &str = r#"
+    set -e
+    mount --bind "$DISTWATCH_TEST_FOLDER/etc" /etc
+    cd "$DISTWATCH_TEST_FOLDER"
+    ( until [ -e marks/ready ]; do sleep 0.01; done
+      echo "nameserver 192.0.2.2" > /etc/new
+      mv /etc/new /etc/resolv.conf
+      touch marks/replaced ) &
+    exec setpriv --reuid 65534 --regid 65534 --clear-groups ./test \
+        --include-ignored --exact resolv_conf_is_replaced --nocapture --test-threads=1
+"#;
+
+#[test]
+fn a_resolv_conf_that_took_the_place_of_another_is_read_by_a_daemon_that_is_not_root() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("SKIPPED: a replaced resolv.conf: only root can put one where the C library looks for it");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(folder.path(), 0o755);
+    for (name, bits) in [("etc", 0o755), ("marks", 0o777)] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        mode(&folder.path().join(name), bits);
+    }
+    fs::write(folder.path().join("etc/resolv.conf"), "nameserver 192.0.2.1\n").unwrap();
+    // The build folder may lie where only its owner can look.
+    fs::copy(env::current_exe().unwrap(), folder.path().join("test")).unwrap();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", REPLACED]).env(FOLDER, folder.path());
+    match command.output() {
+        Ok(output) if String::from_utf8_lossy(&output.stderr).contains("unshare failed") => {
+            eprintln!("SKIPPED: a replaced resolv.conf: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        Ok(output) => assert_passed(&output),
+        Err(error) => eprintln!("SKIPPED: a replaced resolv.conf: unshare cannot be started: {error}"),
+    }
+}
+
+#[test]
+#[ignore = "runs in a process of its own"]
+fn resolv_conf_is_replaced() {
+    let marks = PathBuf::from(env::var_os(FOLDER).unwrap()).join("marks");
+    let servers = || fs::read_to_string("/etc/resolv.conf");
+    assert_eq!(servers().unwrap(), "nameserver 192.0.2.1\n");
+    let applied = Sandbox { write: vec![marks.clone()], ..Sandbox::default() }.apply().unwrap();
+    fs::write(marks.join("ready"), "").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !marks.join("replaced").exists() {
+        assert!(Instant::now() < deadline, "nobody replaces it");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(servers().unwrap(), "nameserver 192.0.2.2\n");
+    if matches!(applied.landlock, Layer::Off(_)) {
+        eprintln!("SKIPPED: what else is in the folder: {}", applied.landlock.words());
+        return;
+    }
+    denied(fs::read_dir("/etc"), "listing the folder");
+    denied(fs::write("/etc/new", "x"), "writing there");
 }
 
 fn denied<T>(result: io::Result<T>, what: &str) {

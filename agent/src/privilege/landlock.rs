@@ -7,7 +7,7 @@ use landlock::{
     RulesetError, RulesetStatus, path_beneath_rules,
 };
 
-use super::{Layer, Sandbox};
+use super::{Layer, Sandbox, folders};
 
 /// The newest version whose rights are asked for. Kernels that know less enforce what they know.
 const NEWEST: ABI = ABI::V5;
@@ -30,6 +30,7 @@ const ALWAYS_READ: &[&str] = &[
     "/etc/resolv.conf",
     "/run/systemd/resolve",
     "/run/NetworkManager",
+    "/run/resolvconf",
     "/etc/nsswitch.conf",
     "/etc/services",
     "/etc/protocols",
@@ -50,6 +51,13 @@ const ALWAYS_READ: &[&str] = &[
     "/dev/null",
     "/dev/urandom",
 ];
+
+/// Where the files for the resolution of names are. A rule holds for a file and not for its name: one that another one takes the
+/// place of, as NetworkManager, `resolvconf` and `useradd` do it, is closed from then on, unless its folder is open.
+const NAMES: &str = "/etc";
+
+/// The file that says which servers are asked for names.
+const SERVERS: &str = "/etc/resolv.conf";
 
 /// Devices that are written to.
 const ALWAYS_WRITTEN: &[&str] = &["/dev/null", "/dev/tty"];
@@ -75,6 +83,7 @@ fn try_restrict(sandbox: &Sandbox) -> Result<RulesetStatus, RulesetError> {
     let write = AccessFs::from_all(NEWEST) & !AccessFs::Execute;
     let write_file = AccessFs::WriteFile | AccessFs::ReadFile | AccessFs::IoctlDev;
     let always: Vec<PathBuf> = ALWAYS_READ.iter().map(PathBuf::from).collect();
+    let names = of_names(rustix::process::geteuid().is_root());
     let devices = ALWAYS_WRITTEN.iter().map(Path::new);
     let ports = |ports: &[u16], access: AccessNet| -> Vec<Result<NetPort, RulesetError>> {
         ports.iter().map(|&port| Ok(NetPort::new(port, access))).collect()
@@ -85,12 +94,27 @@ fn try_restrict(sandbox: &Sandbox) -> Result<RulesetStatus, RulesetError> {
         .handle_access(AccessNet::from_all(NEWEST))?
         .create()?
         .add_rules(path_beneath_rules(always.iter().chain(&sandbox.read), read))?
+        .add_rules(path_beneath_rules(names, AccessFs::ReadFile))?
         .add_rules(path_beneath_rules(&sandbox.write, write))?
         .add_rules(path_beneath_rules(devices, write_file))?
         .add_rules(ports(&sandbox.connect, AccessNet::ConnectTcp))?
         .add_rules(ports(&sandbox.bind, AccessNet::BindTcp))?
         .restrict_self()?;
     Ok(status.ruleset)
+}
+
+/// Folders whose files are read, and not listed, so that names are still resolved when those files are replaced.
+///
+/// A user of its own reads in `/etc` only what every user of the host may read. To root nearly all of it belongs, passwords and
+/// the host's keys, so that for root the files stay open one by one: when one is replaced, the daemon needs a restart to see it.
+fn of_names(is_root: bool) -> Vec<PathBuf> {
+    // What it is a link to is in a folder that has nothing else in it, or nearly so.
+    let mut folders = folders(Path::new(SERVERS));
+    folders.retain(|folder| folder != Path::new(NAMES) && folder.parent().is_some());
+    if !is_root {
+        folders.push(NAMES.into());
+    }
+    folders
 }
 
 /// The version of Landlock that this kernel has; none where it has none, or does not enable it.
