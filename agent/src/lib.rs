@@ -4,6 +4,7 @@ pub mod cli;
 pub mod cmd;
 pub mod config;
 pub mod daemon;
+mod disk;
 pub mod guideline;
 pub mod host;
 pub mod http;

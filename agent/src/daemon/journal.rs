@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use distwatch_engine::saved::Saved;
 
-use super::state::is_full;
+use crate::disk::is_full;
 
 /// The most that all journals hold together. The state is written every few seconds, so they stay at some kilobytes unless the
 /// disk does not take the state.

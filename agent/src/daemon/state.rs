@@ -17,6 +17,7 @@ use distwatch_engine::saved::Saved;
 use serde::{Deserialize, Serialize};
 
 use super::journal::{self, Journal};
+use crate::disk::is_full;
 
 /// The version of the file. The one before had findings and listeners alone, and is read; any other is left as it is, under
 /// another name.
@@ -221,11 +222,6 @@ fn write_in_the_end(path: &Path, mut state: State, later: &Receiver<State>, fail
             Err(RecvTimeoutError::Disconnected) => return None,
         }
     }
-}
-
-/// Whether an error says of a disk only that it is full, which passes.
-pub(crate) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn read(path: &Path) -> io::Result<State> {

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::deliver::Entry;
+use crate::disk::is_full;
 use entry::Found;
 
 /// What every segment begins with: that it is one, and the version of its layout.
@@ -56,12 +57,12 @@ pub(crate) struct Spool {
     dir: PathBuf,
     state: Mutex<State>,
     reading: Mutex<Option<(u64, File)>>,
-    /// Held as long as the spool is open.
-    _lock: File,
+    /// Held as long as the spool is open; none where the disk has had no room for it yet.
+    lock: Mutex<Option<File>>,
 }
 
 /// What opening found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Opened {
     /// Records of an earlier run that are not done.
     pub(crate) waiting: u64,
@@ -69,6 +70,8 @@ pub(crate) struct Opened {
     pub(crate) torn_bytes: u64,
     /// Whether there was a cursor that could not be read, so that everything is sent again.
     pub(crate) cursor_lost: bool,
+    /// Why there is no folder for it yet, where the disk is full.
+    pub(crate) disk_full: Option<String>,
 }
 
 /// Some records, all of one segment.
@@ -110,19 +113,21 @@ struct Segment {
 }
 
 impl Spool {
-    /// Opens the spool in a folder of its own, and makes it if there is none.
+    /// Opens the spool in a folder of its own, and makes it if there is none. Where a full disk has no room for that, the spool is
+    /// empty, and the folder is made when there is something to write.
     ///
     /// # Errors
     /// What the file system says, or that another process has it.
     pub(crate) fn open(dir: &Path, limit: u64) -> io::Result<(Self, Opened)> {
-        // Records are nobody else's business.
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let lock = File::create(dir.join("lock"))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => io::Error::new(io::ErrorKind::WouldBlock, "another process has it open"),
-            TryLockError::Error(error) => error,
-        })?;
         let mut opened = Opened::default();
+        let lock = match take(dir) {
+            Ok(lock) => Some(lock),
+            Err(error) if is_full(&error) && !dir.join(LOCK).exists() => {
+                opened.disk_full = Some(error.to_string());
+                None
+            }
+            Err(error) => return Err(error),
+        };
         let saved = cursor::load(dir).unwrap_or_else(|_| {
             opened.cursor_lost = true;
             None
@@ -131,7 +136,9 @@ impl Spool {
         let mut segments = VecDeque::new();
         let mut start = None;
         let mut next_number = saved.segment + 1;
-        for number in numbers(dir)? {
+        // One without a lock was never used.
+        let numbers = if lock.is_some() { numbers(dir)? } else { Vec::new() };
+        for number in numbers {
             next_number = next_number.max(number + 1);
             let path = path(dir, number);
             if number < saved.segment {
@@ -161,7 +168,8 @@ impl Spool {
             unsynced: Vec::new(),
             garbage: Vec::new(),
         };
-        let spool = Self { dir: dir.to_path_buf(), state: Mutex::new(state), reading: Mutex::new(None), _lock: lock };
+        let (state, reading, lock) = (Mutex::new(state), Mutex::new(None), Mutex::new(lock));
+        let spool = Self { dir: dir.to_path_buf(), state, reading, lock };
         Ok((spool, opened))
     }
 
@@ -343,6 +351,13 @@ impl Spool {
 
     /// Where the next record goes, after beginning a segment where one is wanted. For whoever appends.
     fn end(&self) -> io::Result<End> {
+        {
+            // Only who appends waits for it, and has to.
+            let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            if lock.is_none() {
+                *lock = Some(take(&self.dir)?);
+            }
+        }
         let number = {
             let state = self.state();
             if let (false, Some(segment), Some(file)) = (state.wants_segment(), state.segments.back(), &state.writer) {
@@ -410,6 +425,21 @@ impl Spool {
         }
         Ok(Some((entries, Place { segment: place.segment, offset: place.offset + at as u64 })))
     }
+}
+
+/// The file whose lock says that a spool is in use.
+const LOCK: &str = "lock";
+
+/// Makes the folder and takes it for this process.
+fn take(dir: &Path) -> io::Result<File> {
+    // Records are nobody else's business.
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let lock = File::create(dir.join(LOCK))?;
+    lock.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => io::Error::new(io::ErrorKind::WouldBlock, "another process has it open"),
+        TryLockError::Error(error) => error,
+    })?;
+    Ok(lock)
 }
 
 /// Where the next record goes.

@@ -107,6 +107,10 @@ impl Store {
             warn!(sink = name, "the cursor of the spool cannot be read: everything in it is sent again");
             counters.remark("the cursor of the spool could not be read: everything in it was sent again");
         }
+        if let Some(error) = &opened.disk_full {
+            warn!(sink = name, error, "there is no room for the spool: records are sent from memory until there is");
+            counters.disk(Some(error));
+        }
         Ok(Self {
             name: name.to_owned(),
             counters,
@@ -116,7 +120,7 @@ impl Store {
             writing: PatientMutex::default(),
             pending: AtomicU64::new(0),
             in_hand: AtomicU64::new(0),
-            failing: AtomicBool::new(false),
+            failing: AtomicBool::new(opened.disk_full.is_some()),
             slow: AtomicBool::new(false),
             fsync: Mutex::new(fsync),
         })

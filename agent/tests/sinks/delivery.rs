@@ -120,6 +120,28 @@ fn a_full_disk_is_counted_and_said_and_space_that_returns_is_used() {
 }
 
 #[test]
+fn a_disk_that_is_full_at_the_start_keeps_no_record_from_its_server_and_is_used_once_it_has_room() {
+    let dir = tempfile::tempdir().unwrap();
+    // Room for one folder, and not for the spool in it.
+    let Some(disk) = SmallDisk::mount(&dir.path().join("small"), "1m,nr_inodes=2") else { return };
+    let out = dir.path().join("out.ndjson");
+    let toml = format!("{}name = \"good\"\n", file_sink(&out));
+    let running = Running::start(&disk.0, &toml);
+    assert!(running.status("good").failing_since.is_some(), "it says so before there is anything to write");
+    running.offer(0..100);
+    let status = running.until_sent("good");
+    assert!(status.failing_since.is_some() && losses(&status) == 0, "{status:?}");
+    assert!(status.last_error.unwrap().contains("No space left"));
+    disk.remount("nr_inodes=1000");
+    wait_for("the spool to be used", || running.status("good").failing_since.is_none().then_some(()));
+    assert!(disk.0.join("sinks/good/lock").exists());
+    running.offer(100..200);
+    running.until_sent("good");
+    assert!(running.flush(Duration::from_secs(5)).is_empty());
+    assert_eq!(numbers_in(&fs::read_to_string(out).unwrap()), (0..200).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_sink_that_changes_sends_what_it_had_and_the_others_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let (kept, moved, missing) = (dir.path().join("kept"), dir.path().join("moved"), dir.path().join("no/such/folder"));

@@ -191,6 +191,12 @@ impl SmallDisk {
         eprintln!("*** NOT CHECKED: a small file system cannot be mounted here (it needs root)");
         None
     }
+
+    /// With other options from now on.
+    pub(crate) fn remount(&self, options: &str) {
+        let options = format!("remount,{options}");
+        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
+    }
 }
 
 impl Drop for SmallDisk {

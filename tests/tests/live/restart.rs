@@ -1,7 +1,7 @@
 //! A daemon that is killed comes back with what it knew, and leaves nothing behind in the kernel.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -162,6 +162,63 @@ fn a_second_daemon_does_not_touch_the_state_of_the_first_and_says_whose_it_is() 
         assert_eq!(first.status()["state"], "capturing");
         // The kernel's lock goes with the process, whatever stays in the folder.
         first.kill_at_once().start();
+    }
+}
+
+/// A file system that is full until it is given room; unmounted when dropped.
+struct FullDisk(PathBuf);
+
+impl FullDisk {
+    fn mount(at: &Path) -> Self {
+        std::fs::create_dir_all(at).expect("a folder");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"]).arg(at).status();
+        assert!(mounted.expect("mount").success());
+        let disk = Self(at.to_owned());
+        std::fs::write(disk.ballast(), vec![0; 1 << 20]).expect_err("it is full");
+        disk
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.ballast()).expect("there is some");
+    }
+}
+
+impl Drop for FullDisk {
+    fn drop(&mut self) {
+        _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_keeps_it_from_nothing_but_to_remember_and_it_remembers_once_there_is_room() {
+    live!("a full disk");
+    let mut lab = Lab::new();
+    let (a, b) = (lab.host("a", 1), lab.host("b", 2));
+    let db = Node::start(&b, "db", "maplesyrup", &NodeOptions::default());
+    let mut web = Node::start(&a, "web", "maplesyrup", &NodeOptions::default());
+    for back_end in BackEnd::ALL {
+        let out = b.home().join(format!("{}.ndjson", back_end.name()));
+        let sink = format!("{ISOLATED}\n[[sink]]\ntype = \"file\"\nname = \"log\"\npath = {out:?}\n");
+        let watch = Watch::new(&b, back_end).policy(&sink);
+        let disk = FullDisk::mount(&watch.state());
+        let daemon = watch.start();
+        web.join(&db.name);
+        let told = || std::fs::read_to_string(&out).unwrap_or_default();
+        eventually("the finding is told", || told().contains("cleartext-distribution").then_some(()));
+        let status = daemon.status();
+        assert!(status["output"]["state_failures"].as_u64() > Some(0), "{status}");
+        assert!(!status["sinks"][0]["failing_since"].is_null(), "{status}");
+        disk.make_room();
+        eventually("it remembers", || (daemon.status()["output"]["state_failures"] == 0).then_some(()));
+        eventually("the sink is well", || daemon.status()["sinks"][0]["failing_since"].is_null().then_some(()));
+        let state = || std::fs::read_to_string(watch.state().join("state.json")).unwrap_or_default();
+        eventually("the finding is kept", || state().contains("cleartext-distribution").then_some(()));
+        daemon.stop();
+        web.leave(&db.name);
     }
 }
 
