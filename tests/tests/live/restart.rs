@@ -161,7 +161,7 @@ fn a_second_daemon_does_not_touch_the_state_of_the_first_and_says_whose_it_is() 
         assert_eq!(log.matches("error:").count(), 1, "{log}");
         assert_eq!(first.status()["state"], "capturing");
         // The kernel's lock goes with the process, whatever stays in the folder.
-        first.kill_at_once().start();
+        drop(first.kill_at_once().start());
     }
 }
 
