@@ -14,6 +14,7 @@ mod answer;
 mod api;
 mod counts;
 mod events;
+mod guests;
 pub mod limits;
 mod metrics;
 mod page;

@@ -97,10 +97,11 @@ fn lines(status: &Value) -> Vec<String> {
     lines.extend(sinks(status).map(|line| format!("sink:      {line}")));
     if status.get("http").is_some_and(|http| !http.is_null()) {
         lines.push(format!(
-            "http:      {} connections, {} told of events; {} refused, {} cut off",
+            "http:      {} connections, {} told of events; {} refused, {} gave way, {} cut off",
             text("/http/connections"),
             text("/http/streams"),
             text("/http/refused"),
+            text("/http/gave_way"),
             text("/http/cut_off")
         ));
     }
@@ -158,7 +159,7 @@ mod tests {
             "output": { "written": 2, "dropped": 0 },
             "sinks": [{ "name": "loki", "kind": "loki", "records": { "sent": 8, "refused": 0 }, "queued": 3,
                 "spool_bytes": 900, "failing_since": "2026-01-01T00:00:00Z", "last_error": "429\u{1b}[0m" }],
-            "http": { "connections": 4, "streams": 3, "refused": 2, "cut_off": 1, "answers": [9, 0, 0, 0] },
+            "http": { "connections": 4, "streams": 3, "refused": 2, "gave_way": 6, "cut_off": 1, "answers": [9, 0, 0, 0] },
             "sandbox": { "dropped": { "state": "full" }, "landlock": { "state": "off", "reason": "no kernel" },
                 "seccomp": { "state": "full" } },
             "cluster": { "nodes": 2, "links": { "tls": 1 }, "findings": {} },
@@ -168,7 +169,10 @@ mod tests {
         assert!(text.contains("lost:      3 kernel") && text.contains("links:     1 tls"), "{text}");
         assert!(text.contains("not kept:  4 flow-table; 5 decisions refused"), "{text}");
         assert!(text.contains("sink:      loki (loki): 8 sent, 3 waiting (900 octets); fails since 2026"), "{text}");
-        assert!(text.contains("http:      4 connections, 3 told of events; 2 refused, 1 cut off"), "{text}");
+        assert!(
+            text.contains("http:      4 connections, 3 told of events; 2 refused, 6 gave way, 1 cut off"),
+            "{text}"
+        );
         assert!(text.contains("capabilities full, Landlock off (no kernel), seccomp full"), "{text}");
         assert!(text.contains("findings:  none") && !text.contains('\u{1b}') && !text.contains('?'), "{text}");
     }

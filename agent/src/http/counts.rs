@@ -14,6 +14,7 @@ pub(crate) const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 pub struct Counts {
     connections: AtomicU64,
     refused: AtomicU64,
+    gave_way: AtomicU64,
     streams: AtomicU64,
     cut_off: AtomicU64,
     answers: [AtomicU64; CLASSES.len()],
@@ -24,8 +25,10 @@ pub struct Counts {
 pub struct Snapshot {
     /// Connections.
     pub connections: u64,
-    /// Connections that were closed at once: there were too many.
+    /// Connections that were closed at once: there were too many, and an answer was under way on each.
     pub refused: u64,
+    /// Connections that waited, and were closed because there was one more than there may be.
+    pub gave_way: u64,
     /// Clients that are told events as they come.
     pub streams: u64,
     /// Clients that were cut off because they read too slowly.
@@ -67,6 +70,11 @@ impl Counts {
         self.refused.fetch_add(1, Relaxed);
     }
 
+    /// A connection gave way to another.
+    pub(crate) fn gave_way(&self) {
+        self.gave_way.fetch_add(1, Relaxed);
+    }
+
     /// A client was cut off.
     pub(crate) fn cut_off(&self) {
         self.cut_off.fetch_add(1, Relaxed);
@@ -86,6 +94,7 @@ impl Counts {
         Snapshot {
             connections: self.connections.load(Relaxed),
             refused: self.refused.load(Relaxed),
+            gave_way: self.gave_way.load(Relaxed),
             streams: self.streams.load(Relaxed),
             cut_off: self.cut_off.load(Relaxed),
             answers: array::from_fn(|class| self.answers[class].load(Relaxed)),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Connections at a time. A page holds two or three, a scraper one; each may take some ten kilobytes here.
+/// Connections at a time. A page holds two or three, a scraper one; each may take some ten kilobytes here. One more takes the
+/// place of one that waits for nothing.
 pub const CONNECTIONS: usize = 128;
 
 /// Clients at a time that are told events as they come: fewer than connections, so that they never keep a scraper out.

@@ -113,6 +113,10 @@ const REFUSED: Family = counter(
     "distwatch_http_connections_refused",
     "Connections that the HTTP server closed at once: there were too many.",
 );
+const GAVE_WAY: Family = counter(
+    "distwatch_http_connections_given_way",
+    "Connections without a request under way that the HTTP server closed because there was one more than there may be.",
+);
 const REQUESTS: Family =
     counter("distwatch_http_requests", "Answers of the HTTP server, by the first digit of their status.");
 const STREAMS: Family = gauge("distwatch_http_streams", "Clients that are told events as they come.");
@@ -249,6 +253,7 @@ fn of_server(counts: &Counts, out: &mut Exposition) {
     let counts = counts.snapshot();
     out.family(&CONNECTIONS, |series| series.add(&[], counts.connections));
     out.family(&REFUSED, |series| series.add(&[], counts.refused));
+    out.family(&GAVE_WAY, |series| series.add(&[], counts.gave_way));
     out.family(&REQUESTS, |series| {
         for (class, count) in counts::CLASSES.into_iter().zip(counts.answers) {
             series.add(&[("status", class)], count);

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::counts::Counts;
+use super::guests::Guest;
 use super::limits::READER_PATIENCE;
 
 /// The connection, and how long its reader has taken nothing.
@@ -17,11 +18,13 @@ pub(super) struct Patient<S> {
     stream: S,
     stuck: Option<Pin<Box<Sleep>>>,
     counts: Arc<Counts>,
+    /// Who hears when everything is sent.
+    guest: Arc<Guest>,
 }
 
 impl<S> Patient<S> {
-    pub(super) const fn new(stream: S, counts: Arc<Counts>) -> Self {
-        Self { stream, stuck: None, counts }
+    pub(super) const fn new(stream: S, counts: Arc<Counts>, guest: Arc<Guest>) -> Self {
+        Self { stream, stuck: None, counts, guest }
     }
 
     /// What a write came to. One that has to wait does so only until the patience ends.
@@ -51,6 +54,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            self.guest.sent();
+        }
         self.judge(cx, flushed)
     }
 
@@ -83,7 +89,8 @@ mod tests {
     async fn who_does_not_read_is_cut_off_and_counted_and_who_reads_slowly_is_not() {
         let counts = Arc::<Counts>::default();
         let (near, mut far) = duplex(10);
-        let mut patient = Patient::new(near, Arc::clone(&counts));
+        let guest = Arc::new(Guest::new([127, 0, 0, 1].into()));
+        let mut patient = Patient::new(near, Arc::clone(&counts), guest);
         patient.write_all(&[0; 10]).await.unwrap();
         let reading = async {
             for _ in 0..3 {

@@ -17,12 +17,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_user_timeout};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
 use super::access::Door;
 use super::counts::Present;
-use super::limits::{CONNECTIONS, HEAD_BYTES, HEAD_FIELDS, HEAD_PATIENCE, SEND_BUFFER};
+use super::guests::{Admitted, Guest, Guests, Said, Seat, Underway};
+use super::limits::{HEAD_BYTES, HEAD_FIELDS, HEAD_PATIENCE, SEND_BUFFER};
 use super::patient::Patient;
 use super::settings::Settings;
 use super::site::{Site, Sources};
@@ -161,18 +162,27 @@ async fn serve(socket: net::TcpListener, site: Arc<Site>, mut stopping: watch::R
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "the HTTP server takes nobody in"),
     };
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let guests = Arc::<Guests>::default();
+    // Closed once the last connection has ended.
+    let (there, mut all_gone) = mpsc::channel::<Infallible>(1);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = told(&mut stopping) => break,
         };
         match accepted {
-            Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => {
-                    tokio::spawn(take_in(stream, Arc::clone(&site), place, stopping.clone()));
+            Ok((stream, from)) => match guests.admit(from.ip()) {
+                Some(Admitted { seat, instead_of_another }) => {
+                    if instead_of_another {
+                        site.counts.gave_way();
+                    }
+                    let (site, stopping, there) = (Arc::clone(&site), stopping.clone(), there.clone());
+                    tokio::spawn(async move {
+                        host(stream, site, &seat, stopping).await;
+                        drop(there);
+                    });
                 }
-                Err(_) => site.counts.refused(),
+                None => site.counts.refused(),
             },
             Err(error) => {
                 tracing::warn!(%error, "the HTTP server takes nobody in");
@@ -180,9 +190,8 @@ async fn serve(socket: net::TcpListener, site: Arc<Site>, mut stopping: watch::R
             }
         }
     }
-    drop(listener);
-    // All places are free when all connections have ended.
-    let _ = timeout(LAST_ANSWERS, places.acquire_many(CONNECTIONS as u32)).await;
+    drop((listener, there));
+    let _ = timeout(LAST_ANSWERS, all_gone.recv()).await;
 }
 
 /// Waits until the server is to end; also where nobody is left to say so.
@@ -190,33 +199,41 @@ pub(super) async fn told(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-async fn take_in(stream: TcpStream, site: Arc<Site>, place: OwnedSemaphorePermit, stopping: watch::Receiver<bool>) {
+/// Serves a connection to its end, or until it has to give way.
+async fn host(stream: TcpStream, site: Arc<Site>, seat: &Seat, stopping: watch::Receiver<bool>) {
     let _present = Present::connection(&site.counts);
+    tokio::select! {
+        () = take_in(stream, site, seat, stopping) => {}
+        () = seat.has_to_leave() => {}
+    }
+}
+
+async fn take_in(stream: TcpStream, site: Arc<Site>, guest: &Arc<Guest>, stopping: watch::Receiver<bool>) {
     // Answers are written whole; waiting for more to send only makes them late.
     let _ = stream.set_nodelay(true);
     // A client that is gone without a word takes nothing and says nothing; what little a stream sends would fit the buffer.
     let _ = set_tcp_user_timeout(&stream, GONE_MILLISECONDS);
-    let stream = Patient::new(stream, Arc::clone(&site.counts));
+    let stream = Patient::new(stream, Arc::clone(&site.counts), Arc::clone(guest));
     match site.door().tls.clone() {
-        None => converse(stream, site, stopping).await,
+        None => converse(stream, site, guest, stopping).await,
         Some(tls) => match timeout(HEAD_PATIENCE, tls.accept(stream)).await {
-            Ok(Ok(stream)) => converse(stream, site, stopping).await,
+            Ok(Ok(stream)) => converse(stream, site, guest, stopping).await,
             Ok(Err(error)) => tracing::debug!(%error, "a client of the HTTP server does not speak TLS as it should"),
             Err(_) => tracing::debug!("a client of the HTTP server did not finish its TLS handshake"),
         },
     }
-    drop(place);
 }
 
 /// Answers one request after the other.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     site: Arc<Site>,
+    guest: &Arc<Guest>,
     mut stopping: watch::Receiver<bool>,
 ) {
     let service = service_fn(move |request| {
-        let site = Arc::clone(&site);
-        async move { Ok::<_, Infallible>(site.respond(request).await) }
+        let (site, underway) = (Arc::clone(&site), Underway::begin(guest));
+        async move { Ok::<_, Infallible>(site.respond(request).await.map(|body| Said::new(body, underway))) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

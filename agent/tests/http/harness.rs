@@ -15,6 +15,7 @@ use distwatch_engine::model::{
 };
 use distwatch_engine::time::Timestamp;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 /// How long anything may take here.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -166,9 +167,17 @@ impl Bench {
 
     /// Where the capture thread has ended if there is no picture.
     pub(crate) fn asking(settings: &Settings, picture: Option<Picture>) -> Self {
+        Self::asking_of(settings, move |answer| picture.clone().is_some_and(|picture| answer.send(picture).is_ok()))
+    }
+
+    /// Where the capture thread answers as it likes.
+    pub(crate) fn asking_of(
+        settings: &Settings,
+        ask: impl Fn(oneshot::Sender<Picture>) -> bool + Send + Sync + 'static,
+    ) -> Self {
         let (recent, counts) = (Arc::new(Recent::new(7)), Arc::<Counts>::default());
         let sources = Sources {
-            ask: Box::new(move |answer| picture.clone().is_some_and(|picture| answer.send(picture).is_ok())),
+            ask: Box::new(ask),
             recent: Arc::clone(&recent),
             reload: Arc::new(Mutex::new(Reload { successful: true, last_success: at(0) })),
             counts: Arc::clone(&counts),

@@ -1,19 +1,19 @@
 //! Who does not get in, and what is not taken.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use distwatch::http::limits::CONNECTIONS;
+use distwatch::http::limits::{CONNECTIONS, STREAMS};
 use distwatch::http::{Listener, Settings};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-use super::harness::{Answer, Bench, ask, connect, eventually, picture, read_answer, settings};
+use super::harness::{Answer, Bench, Told, ask, connect, eventually, picture, read_answer, read_head, settings};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -197,17 +197,66 @@ fn only_what_reads_is_answered_and_heads_have_an_end() {
 }
 
 #[test]
-fn connections_beyond_the_limit_are_closed_at_once_and_counted() {
+fn one_more_connection_takes_the_place_of_the_one_that_waits_longest_and_of_no_stream() {
     let bench = Bench::with(picture(0));
-    let held: Vec<TcpStream> = (0..CONNECTIONS).map(|_| connect(bench.address())).collect();
+    let mut streams: Vec<Told> = (0..STREAMS).map(|_| Told::begin(bench.address(), "", None)).collect();
+    let mut waiting: Vec<TcpStream> = (STREAMS..CONNECTIONS).map(|_| connect(bench.address())).collect();
+    // Neither half a head nor having been answered makes a difference.
+    waiting[0].write_all(b"GET /healthz HT").unwrap();
+    waiting[1].write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    assert!(read_head(&mut BufReader::new(&waiting[1])).contains("200 OK"));
     eventually("all are taken in", || bench.counts.snapshot().connections == CONNECTIONS as u64);
-    for number in 1..=3 {
-        let mut refused = connect(bench.address());
-        // Closed, or reset where something had been sent.
-        assert_eq!(refused.read(&mut [0]).unwrap_or(0), 0);
-        eventually("it is counted", || bench.counts.snapshot().refused == number);
+    for _ in 0..3 {
+        waiting.push(connect(bench.address()));
     }
-    drop(held);
-    eventually("all are gone", || bench.counts.snapshot().connections == 0);
+    eventually("three give way", || bench.counts.snapshot().gave_way == 3);
+    // That one was answered last of all of them.
+    let answered = waiting.remove(1);
+    for mut gone in waiting.drain(..3) {
+        // Closed, or reset where it had sent something.
+        assert_eq!(gone.read(&mut [0]).unwrap_or(0), 0);
+    }
+    waiting.push(answered);
+    for held in &mut waiting {
+        held.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    }
+    let answers = waiting.into_iter().map(read_answer);
+    assert!(answers.into_iter().all(|answer| answer.text().ends_with("ok\n")));
+    bench.recent.push(distwatch::record::EventType::Stats, b"{}"[..].into());
+    assert!(streams.iter_mut().all(|told| told.next().event == "stats"));
+    assert!(bench.get("/metrics", &[]).text().contains("\ndistwatch_http_connections_given_way_total 3\n"));
+    assert_eq!(bench.counts.snapshot().refused, 0);
+}
+
+#[test]
+fn where_an_answer_is_under_way_on_every_connection_one_more_is_closed_at_once_and_counted() {
+    // The capture thread takes its time.
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let waits = Arc::clone(&asked);
+    let bench = Bench::asking_of(&settings(), move |answer| {
+        waits.lock().unwrap().push(answer);
+        true
+    });
+    let mut held = Vec::new();
+    while bench.counts.snapshot().refused < 3 {
+        assert!(held.len() < 2 * CONNECTIONS);
+        let mut stream = connect(bench.address());
+        // It may be closed already.
+        let _ = stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        held.push(stream);
+        eventually("it is taken in or refused", || {
+            let counts = bench.counts.snapshot();
+            counts.connections + counts.gave_way + counts.refused >= held.len() as u64
+        });
+    }
+    eventually("the capture thread is asked", || !asked.lock().unwrap().is_empty());
+    asked.lock().unwrap().drain(..).for_each(|answer| _ = answer.send(picture(0)));
+    let answers = held.iter_mut().map(|stream| {
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer
+    });
+    let ready = answers.filter(|answer| answer.ends_with(b"\r\n\r\nready\n")).count();
+    assert_eq!(ready, CONNECTIONS, "all who were let in are answered");
     assert!(bench.get("/metrics", &[]).text().contains("\ndistwatch_http_connections_refused_total 3\n"));
 }
