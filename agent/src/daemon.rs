@@ -39,7 +39,7 @@ use tokio::sync::oneshot;
 
 use self::clock::Clock;
 use self::fan_out::{FanOut, Taker};
-use self::feed::{Form, Writer};
+use self::feed::{Audience, Form, Writer};
 use self::monitor::{Command, End, Monitor, Parts};
 use self::output::Output;
 use self::state::{Keeper, State};
@@ -119,8 +119,11 @@ async fn supervise(
         Arc::new(Sinks::start(&run.config.sinks, &run.state_dir, &run.host, &runtime).or_exit(Exit::NoCapture)?);
     let (commands, to_monitor) = channel();
     let (lookups, asked) = sync_channel(neighbours::LOOKUPS);
-    let form = if io::stdout().is_terminal() { Form::Lines } else { Form::Ndjson };
     let output = if run.config.sinks.is_empty() { Some(Output::start(io::stdout())?) } else { None };
+    let for_a_person = output.is_some() && io::stdout().is_terminal();
+    let form = if for_a_person { Form::Lines } else { Form::Ndjson };
+    let all = listener.is_some() || (output.is_some() && !for_a_person);
+    let audience = if all { Audience::All } else { Audience::Sinks(Arc::clone(&sinks)) };
     let journal = run.state.as_ref().map(|(keeper, _)| keeper.journal()).transpose();
     let journal = journal.context("beginning the journal of findings")?;
     let back_end = source.kind();
@@ -136,7 +139,7 @@ async fn supervise(
         source,
         records: FanOut::start(takers, output, journal).context("starting to hand records on")?,
         sinks: Arc::clone(&sinks),
-        writer: Writer::new(form, run.host.clone()),
+        writer: Writer::new(form, audience, run.host.clone()),
         clock,
         stats_interval: run.config.daemon.stats_interval,
         policy: run.config.policy.clone(),

@@ -56,6 +56,7 @@ pub use outgoing::{AlertFacts, Outgoing};
 pub use settings::Settings;
 pub use status::{Fate, SinkStatus};
 
+use crate::record::EventType;
 use filter::{Filter, RateLimit};
 use settings::Digest;
 use store::Store;
@@ -214,6 +215,11 @@ impl Sinks {
         if offered {
             self.writer.wake();
         }
+    }
+
+    /// Whether any sink wants records of this kind.
+    pub(crate) fn want(&self, kind: EventType) -> bool {
+        self.lanes.all().iter().any(|lane| lane.filter.wants_kind(kind))
     }
 
     /// Takes other settings. Sinks that stay as they are go on undisturbed, but open their files anew; what a sink that

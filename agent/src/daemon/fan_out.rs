@@ -117,8 +117,7 @@ impl FanOut {
 
     /// The same, but waits so long for room.
     pub fn offer_within(&self, batch: Batch, patience: Duration) -> bool {
-        let worth = |_: &&Inlet| !batch.records.is_empty() || batch.journal.is_some();
-        let Some(batches) = self.batches.as_ref().filter(worth) else { return false };
+        let Some(batches) = self.batches.as_ref().filter(|_| !batch.is_empty()) else { return false };
         let Err(mut refused) = batches.offer(batch) else { return true };
         let until = Instant::now() + patience;
         while Instant::now() < until {
@@ -128,7 +127,7 @@ impl FanOut {
                 Err(again) => refused = again,
             }
         }
-        self.dropped.fetch_add(refused.records.len() as u64, Ordering::Relaxed);
+        self.dropped.fetch_add(refused.told(), Ordering::Relaxed);
         self.untold.add(&refused);
         false
     }
@@ -189,7 +188,7 @@ mod tests {
 
     use super::super::queue::BATCHES;
     use super::*;
-    use crate::daemon::feed::{Form, Writer};
+    use crate::daemon::feed::{Audience, Form, Writer};
     use crate::report::sample;
 
     /// Takes nothing before it is told to.
@@ -238,7 +237,7 @@ mod tests {
         let (taken, lines) = channel();
         let slow = Arc::new(Slow(Mutex::new(stop), Mutex::new(taken)));
         let fan_out = FanOut::start(vec![slow], None, None).unwrap();
-        let mut writer = Writer::new(Form::Ndjson, "h".into());
+        let mut writer = Writer::new(Form::Ndjson, Audience::All, "h".into());
         let offered = 2 * BATCHES as i64;
         for number in 0..offered {
             fan_out.offer(batch(&mut writer, number));

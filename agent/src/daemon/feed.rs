@@ -10,8 +10,8 @@ use distwatch_engine::time::Timestamp;
 
 use super::journal::Entry;
 use super::picture::{self, Raised};
-use crate::record::{CommunityIds, Record};
-use crate::sink::Outgoing;
+use crate::record::{CommunityIds, EventType, Record};
+use crate::sink::{Outgoing, Sinks};
 
 /// What standard output shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,24 @@ pub enum Form {
     Ndjson,
     /// For a person: findings, and links that come and go.
     Lines,
+}
+
+/// Who takes records. What nobody takes is not written: this is the capture thread's time.
+#[derive(Clone, Debug)]
+pub enum Audience {
+    /// All are taken: standard output shows them, or the HTTP server tells of them.
+    All,
+    /// Those that a sink wants are taken.
+    Sinks(Arc<Sinks>),
+}
+
+impl Audience {
+    fn takes(&self, kind: EventType) -> bool {
+        match self {
+            Self::All => true,
+            Self::Sinks(sinks) => sinks.want(kind),
+        }
+    }
 }
 
 /// What one look at the capture gave.
@@ -36,6 +54,18 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Whether there is nothing in it for anybody.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.lines.is_empty() && self.journal.is_none()
+    }
+
+    /// How many things were to be told.
+    #[must_use]
+    pub fn told(&self) -> u64 {
+        self.records.len().max(self.lines.len()) as u64
+    }
+
     /// How many of them standard output shows.
     #[must_use]
     pub fn printed(&self) -> u64 {
@@ -70,6 +100,7 @@ impl Batch {
 #[derive(Debug)]
 pub struct Writer {
     form: Form,
+    audience: Audience,
     host: String,
     ids: CommunityIds,
     batch: Batch,
@@ -79,9 +110,9 @@ pub struct Writer {
 impl Writer {
     /// A writer for the sensor on `host`.
     #[must_use]
-    pub fn new(form: Form, host: String) -> Self {
+    pub fn new(form: Form, audience: Audience, host: String) -> Self {
         let batch = Batch { for_a_person: form == Form::Lines, ..Batch::default() };
-        Self { form, host, ids: CommunityIds::default(), batch, raised: Raised::default() }
+        Self { form, audience, host, ids: CommunityIds::default(), batch, raised: Raised::default() }
     }
 
     /// All that was written since the last call.
@@ -103,7 +134,8 @@ impl Writer {
 
     /// The event's record, if it has one.
     pub fn write_event(&mut self, event: &Event) {
-        if let Some(record) = Record::from_event(event, &self.host, &mut self.ids) {
+        let record = Record::from_event(event, &self.host, &mut self.ids);
+        if let Some(record) = record.filter(|record| self.audience.takes(record.event_type)) {
             self.batch.records.push(Arc::new(Outgoing::new(&record)));
         }
         if self.form == Form::Lines {
@@ -113,8 +145,10 @@ impl Writer {
 
     /// The finding in its present state.
     pub fn write_alert(&mut self, alert: &Alert) {
-        let record = Record::from_alert(alert, &self.host, &mut self.ids);
-        self.batch.records.push(Arc::new(Outgoing::new(&record)));
+        if self.audience.takes(EventType::Alert) {
+            let record = Record::from_alert(alert, &self.host, &mut self.ids);
+            self.batch.records.push(Arc::new(Outgoing::new(&record)));
+        }
         if self.form == Form::Lines {
             self.batch.lines.push(alert_line(alert));
         }
@@ -122,7 +156,9 @@ impl Writer {
 
     /// The counters; a person at a terminal asks `distwatch status` for them.
     pub fn stats(&mut self, stats: &Stats, time: Timestamp) {
-        self.batch.records.push(Arc::new(Outgoing::new(&Record::stats(stats, time, &self.host))));
+        if self.audience.takes(EventType::Stats) {
+            self.batch.records.push(Arc::new(Outgoing::new(&Record::stats(stats, time, &self.host))));
+        }
     }
 }
 
@@ -163,9 +199,10 @@ fn clock(time: Timestamp) -> String {
 mod tests {
     use super::*;
     use crate::report::sample;
+    use crate::sink::settings::{FileSettings, Settings, exactly};
 
     fn text(form: Form, write: impl FnOnce(&mut Writer)) -> (String, u64) {
-        let mut writer = Writer::new(form, "h".into());
+        let mut writer = Writer::new(form, Audience::All, "h".into());
         write(&mut writer);
         let batch = writer.take();
         assert_eq!(writer.take().printed(), 0);
@@ -197,5 +234,30 @@ mod tests {
         let (lines, records) = text(Form::Ndjson, |writer| writer.stats(&report.stats, sample::at(1)));
         assert_eq!((lines.lines().count(), records), (1, 1));
         assert_eq!(text(Form::Lines, |writer| writer.stats(&report.stats, sample::at(1))), (String::new(), 0));
+    }
+
+    #[test]
+    fn what_nobody_takes_is_not_written_and_a_person_still_reads_of_it() {
+        let report = sample::report();
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let written = |sinks: &[Settings], form: Form| {
+            let sinks = Sinks::start(sinks, folder.path(), "h", runtime.handle()).unwrap();
+            let mut writer = Writer::new(form, Audience::Sinks(Arc::new(sinks)), "h".into());
+            writer.stats(&report.stats, sample::at(1));
+            writer.write_alert(&report.alerts[0]);
+            let batch = writer.take();
+            (batch.records.iter().map(|record| record.event_type).collect::<Vec<_>>(), batch.lines.len())
+        };
+        assert_eq!(written(&[], Form::Lines), (vec![], 1));
+        let file = Settings {
+            name: "file".into(),
+            kind: "file".into(),
+            file: FileSettings { path: folder.path().join("records"), ..FileSettings::default() },
+            ..Settings::default()
+        };
+        assert_eq!(written(std::slice::from_ref(&file), Form::Ndjson), (vec![EventType::Stats, EventType::Alert], 0));
+        let alerts = Settings { name: "alerts".into(), events: exactly(&["alert"]), ..file };
+        assert_eq!(written(&[alerts], Form::Ndjson), (vec![EventType::Alert], 0));
     }
 }

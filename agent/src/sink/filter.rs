@@ -32,10 +32,14 @@ impl Filter {
         Self { types: EventType::ALL.map(wants), rules: settings.rules.clone(), severity: settings.severity }
     }
 
+    /// Whether the sink gets records of this kind, some of them at least.
+    pub(crate) fn wants_kind(&self, kind: EventType) -> bool {
+        EventType::ALL.iter().zip(self.types).any(|(known, wanted)| wanted && *known == kind)
+    }
+
     /// Whether the sink gets this record.
     pub(crate) fn wants(&self, record: &Outgoing) -> bool {
-        let wanted = EventType::ALL.iter().zip(self.types).any(|(kind, wanted)| wanted && *kind == record.event_type);
-        wanted
+        self.wants_kind(record.event_type)
             && record.alert.as_ref().is_none_or(|alert| {
                 alert.severity >= self.severity && (self.rules.is_empty() || self.rules.matches(&alert.rule_id))
             })

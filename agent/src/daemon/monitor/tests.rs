@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::*;
-use crate::daemon::feed::Form;
+use crate::daemon::feed::{Audience, Form};
 use crate::daemon::output::Output;
 use crate::privilege::Sandbox;
 use crate::source::live::Books;
@@ -130,7 +130,7 @@ impl Bench {
             policy: Policy::default(),
             records: FanOut::start(Vec::new(), Some(Output::start(written.clone()).unwrap()), None).unwrap(),
             sinks: Arc::new(Sinks::start(&[], Path::new("/nonexistent"), "host", runtime.handle()).unwrap()),
-            writer: Writer::new(Form::Ndjson, "host".into()),
+            writer: Writer::new(Form::Ndjson, Audience::All, "host".into()),
             // The capture's own time, as if it went on from there.
             clock: Clock::at(0, 0),
             stats_interval: Duration::from_secs(60),
