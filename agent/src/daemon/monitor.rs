@@ -24,7 +24,7 @@ use super::fan_out::FanOut;
 use super::feed::{Batch, Writer};
 use super::journal::Entry;
 use super::neighbours::{Blind, Unseen};
-use super::picture::Picture;
+use super::picture::{Picture, RulesInForce};
 use super::state::{Keeper, State};
 use super::status::{self, Status};
 use crate::host::Snapshot;
@@ -144,6 +144,8 @@ pub struct Monitor {
     sandbox: Applied,
     keeper: Option<Keeper>,
     http: Option<Arc<http::Counts>>,
+    /// What the policy in force says of rules, for those who ask.
+    rules: Arc<RulesInForce>,
 }
 
 /// A packet that came before its interface had a name.
@@ -220,6 +222,7 @@ impl Monitor {
             sandbox,
             keeper,
             http,
+            rules: Arc::new(policy.rules.clone()),
         };
         monitor.watch_policy(&policy)?;
         Ok(monitor)
@@ -482,6 +485,7 @@ impl Monitor {
 
     fn set_policy(&mut self, policy: &Policy) {
         self.analysis.set_policy(policy);
+        self.rules = Arc::new(policy.rules.clone());
         if let Err(error) = self.watch_policy(policy) {
             tracing::error!(%error, "the back end does not watch all ports of the new policy");
         }
@@ -520,7 +524,8 @@ impl Monitor {
         let begun = Instant::now();
         let alerts = self.analysis.judge.alerts();
         let status = self.status_with(&alerts);
-        Picture::of(&self.analysis, alerts, self.writer.raised(), status, self.clock.now(), begun)
+        let said = (self.writer.raised(), &self.rules);
+        Picture::of(&self.analysis, alerts, said, status, self.clock.now(), begun)
     }
 
     fn status(&mut self) -> Status {

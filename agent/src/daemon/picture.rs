@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use distwatch_engine::analysis::Analysis;
 use distwatch_engine::model::{Alert, AlertStatus, Link, Node, Severity};
+use distwatch_engine::policy::RuleSettings;
 use distwatch_engine::time::Timestamp;
 
 use super::status::Status;
@@ -30,7 +31,12 @@ pub struct Picture {
     pub alerts: Vec<Alert>,
     /// How many findings were new since the start.
     pub raised: Raised,
+    /// What the policy in force says of single rules.
+    pub rules: Arc<RulesInForce>,
 }
+
+/// What a policy says of single rules, by their ids.
+pub type RulesInForce = BTreeMap<String, RuleSettings>;
 
 /// How many findings were new, by rule and severity.
 pub type Raised = BTreeMap<(String, Severity), u64>;
@@ -40,7 +46,7 @@ impl Picture {
     pub(super) fn of(
         analysis: &Analysis,
         alerts: Vec<Alert>,
-        raised: &Raised,
+        (raised, rules): (&Raised, &Arc<RulesInForce>),
         status: Status,
         time: Timestamp,
         begun: Instant,
@@ -54,6 +60,7 @@ impl Picture {
             links: analysis.cluster.shared_links().cloned().collect(),
             alerts,
             raised: raised.clone(),
+            rules: Arc::clone(rules),
         };
         picture.cost = begun.elapsed();
         picture
@@ -91,8 +98,8 @@ mod tests {
             see(&mut analysis, link, LinkChange::Handshake);
         }
         let picture = |analysis: &Analysis| {
-            let (begun, raised) = (Instant::now(), Raised::new());
-            Picture::of(analysis, analysis.judge.alerts(), &raised, status.clone(), Timestamp::EPOCH, begun)
+            let (begun, raised, rules) = (Instant::now(), Raised::new(), Arc::default());
+            Picture::of(analysis, analysis.judge.alerts(), (&raised, &rules), status.clone(), Timestamp::EPOCH, begun)
         };
         let (one, two) = (picture(&analysis), picture(&analysis));
         assert!(one.links.len() == 10_000 && one.nodes.len() > 10_000);

@@ -21,7 +21,7 @@ use super::answer::{self, Body, Problem};
 use super::limits::{ENTRIES, PIECE};
 use super::pictures::Shown;
 use super::query::Query;
-use crate::daemon::picture::Picture;
+use crate::daemon::picture::{Picture, RulesInForce};
 use crate::guideline;
 use crate::report::SchemaVersion;
 
@@ -48,50 +48,68 @@ impl List {
     /// What it may be asked by.
     const fn parameters(self) -> &'static [&'static str] {
         match self {
-            Self::Alerts => &["status", "severity", "rule_id", "limit", "offset"],
-            Self::Nodes => &["limit", "offset"],
-            Self::Links => &["transport", "state", "limit", "offset"],
+            Self::Alerts => &["status", "severity", "rule_id", "limit", "offset", "at"],
+            Self::Nodes => &["limit", "offset", "at"],
+            Self::Links => &["transport", "state", "limit", "offset", "at"],
         }
     }
 
+    /// What it is asked by.
+    pub(super) fn read(self, query: &str) -> Result<Query<'static>, Problem> {
+        Query::read(query, self.parameters())
+    }
+
     /// The part of the list that is asked for.
-    pub(super) fn respond(
-        self,
-        query: &str,
-        shown: &Shown,
-        host: &str,
-        place: OwnedSemaphorePermit,
-    ) -> Result<Response<Body>, Problem> {
-        let Shown { picture, last_event_id } = shown;
-        let query = Query::read(query, self.parameters())?;
+    pub(super) fn part(self, query: &Query<'_>, picture: &Picture) -> Result<Part, Problem> {
         let limit = query.whole("limit", 1)?.unwrap_or(ENTRIES);
         let offset = query.whole("offset", 0)?.unwrap_or(0);
         let wanted: Vec<usize> = match self {
             Self::Alerts => {
-                let wanted = alert_filter(&query)?;
+                let wanted = alert_filter(query)?;
                 places(&picture.alerts, |alert| wanted(alert))
             }
             Self::Nodes => (0..picture.nodes.len()).collect(),
             Self::Links => {
-                let wanted = link_filter(&query)?;
+                let wanted = link_filter(query)?;
                 places(&picture.links, |link| wanted(link))
             }
         };
         let total = wanted.len();
-        let rows: Vec<usize> = wanted.into_iter().skip(offset).take(limit).collect();
+        Ok(Part { list: self, rows: wanted.into_iter().skip(offset).take(limit).collect(), total, offset })
+    }
+}
+
+/// Some of a list's entries, by their places in the picture.
+pub(super) struct Part {
+    list: List,
+    rows: Vec<usize>,
+    total: usize,
+    offset: usize,
+}
+
+impl Part {
+    /// Whether there are more behind these.
+    pub(super) fn has_rest(&self) -> bool {
+        self.offset.saturating_add(self.rows.len()) < self.total
+    }
+
+    /// The answer that has them.
+    pub(super) fn respond(self, shown: &Shown, host: &str, place: OwnedSemaphorePermit) -> Response<Body> {
+        let Shown { picture, last_event_id } = shown;
+        let Self { list, rows, total, offset } = self;
         let head = Head { schema_version: SchemaVersion, timestamp: picture.time, host, last_event_id, total, offset };
         let mut head = serde_json::to_string(&head).unwrap_or_default();
         // The list itself comes last, in pieces.
         head.pop();
         let pieces = Pieces {
-            before: Some(format!("{head},\"{}\":[", self.name())),
-            list: self,
+            before: Some(format!("{head},\"{}\":[", list.name())),
+            list,
             picture: Arc::clone(picture),
             rows: rows.into_iter(),
             is_first: true,
             _place: place,
         };
-        Ok(answer::in_pieces(StatusCode::OK, "application/json", pieces.boxed_unsync()))
+        answer::in_pieces(StatusCode::OK, "application/json", pieces.boxed_unsync())
     }
 }
 
@@ -192,15 +210,19 @@ impl http_body::Body for Pieces {
     }
 }
 
-/// The catalogue, as far as a reader of findings needs it.
-pub(super) fn rules() -> Json {
+/// The catalogue, as far as a reader of findings needs it, with what the policy in force makes of it.
+pub(super) fn rules(in_force: &RulesInForce) -> Json {
     let rules: Vec<Json> = detect::rules()
         .map(|rule| {
+            let said = in_force.get(rule.id);
             json!({
                 "id": rule.id,
                 "group": rule.group,
-                "severity": rule.severity,
-                "enabled": !rule.off_by_default,
+                "severity": said.and_then(|said| said.severity).unwrap_or(rule.severity),
+                "default_severity": rule.severity,
+                "enabled": said.and_then(|said| said.enabled).unwrap_or(!rule.off_by_default),
+                "default_enabled": !rule.off_by_default,
+                "exceptions": said.map_or(0, |said| said.allow.len()),
                 "title": rule.raised_when,
                 "rationale": rule.rationale,
                 "evidence": rule.evidence,
@@ -214,6 +236,8 @@ pub(super) fn rules() -> Json {
 
 #[cfg(test)]
 mod tests {
+    use distwatch_engine::policy::{Allow, RuleSettings};
+
     use super::*;
     use crate::http::sample;
 
@@ -223,7 +247,8 @@ mod tests {
 
     fn asked(list: List, query: &str) -> Result<Json, Problem> {
         let shown = Shown { picture: Arc::new(sample::picture()), last_event_id: "1-2".into() };
-        let response = list.respond(query, &shown, "h", place())?;
+        let query = list.read(query)?;
+        let response = list.part(&query, &shown.picture)?.respond(&shown, "h", place());
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let body = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
         Ok(serde_json::from_slice(&body).unwrap())
@@ -298,12 +323,31 @@ mod tests {
 
     #[test]
     fn every_rule_has_what_a_reader_needs() {
-        let rules = rules();
+        let rules = rules(&RulesInForce::new());
         for rule in rules["rules"].as_array().unwrap() {
             for field in ["id", "severity", "title", "rationale", "remedy"] {
                 assert!(rule[field].as_str().is_some_and(|text| !text.is_empty()), "{field} of {rule}");
             }
             assert!(rule["references"].as_array().unwrap().iter().all(|it| it["statement"].is_string()), "{rule}");
         }
+    }
+
+    #[test]
+    fn a_rule_is_shown_as_the_policy_has_it_with_what_it_would_be_by_itself() {
+        let said = RuleSettings {
+            enabled: Some(false),
+            severity: Some(Severity::Low),
+            allow: vec![Allow::default(); 2],
+            ..RuleSettings::default()
+        };
+        let on = RuleSettings { enabled: Some(true), ..RuleSettings::default() };
+        let rules = rules(&[("hidden-node".to_owned(), said), ("remote-call".to_owned(), on)].into());
+        let shown = |id: &str| {
+            let rule = rules["rules"].as_array().unwrap().iter().find(|rule| rule["id"] == id).unwrap();
+            ["severity", "enabled", "default_severity", "default_enabled", "exceptions"].map(|key| rule[key].clone())
+        };
+        assert_eq!(json!(shown("hidden-node")), json!(["low", false, "medium", true, 2]));
+        assert_eq!(json!(shown("remote-call")), json!(["info", true, "info", false, 0]));
+        assert_eq!(json!(shown("remote-shell")), json!(["critical", true, "critical", true, 0]));
     }
 }

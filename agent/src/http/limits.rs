@@ -46,6 +46,12 @@ pub const ENTRIES: usize = 1000;
 /// Lists under way at a time: each holds a picture, with its findings, until its reader has all of it.
 pub const LISTS: usize = 8;
 
+/// Pictures that are kept for those who read a list part by part. Each holds findings of its own, up to some megabytes.
+pub const KEPT_PICTURES: usize = 3;
+
+/// How long such a reader may take from one part to the next.
+pub const PART_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Records that are kept for clients that come back, and octets of them: the last minutes of a busy cluster.
 pub const RECENT_RECORDS: usize = 4096;
 

@@ -1,12 +1,12 @@
 //! Pictures of what the capture thread knows: taken when somebody asks, and shown to all who ask soon after.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{self, Arc, MutexGuard, PoisonError};
 
 use tokio::sync::{Mutex, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::limits::{CAPTURE_PATIENCE, PICTURE_AGE, PICTURE_SHARE};
+use super::limits::{CAPTURE_PATIENCE, KEPT_PICTURES, PART_PATIENCE, PICTURE_AGE, PICTURE_SHARE};
 use super::recent::Recent;
 use crate::daemon::picture::Picture;
 
@@ -38,6 +38,7 @@ pub(super) struct Pictures {
     ask: Arc<Ask>,
     recent: Arc<Recent>,
     last: Arc<Mutex<Option<Last>>>,
+    kept: Arc<Kept>,
 }
 
 /// The last answer, a failure too, and until when it is shown.
@@ -54,7 +55,7 @@ impl fmt::Debug for Pictures {
 
 impl Pictures {
     pub(super) fn new(ask: Ask, recent: Arc<Recent>) -> Self {
-        Self { ask: Arc::new(ask), recent, last: Arc::default() }
+        Self { ask: Arc::new(ask), recent, last: Arc::default(), kept: Arc::default() }
     }
 
     /// A picture that is fresh enough.
@@ -77,6 +78,66 @@ impl Pictures {
         });
         taking.await.unwrap_or(Err(Silent::Gone))
     }
+
+    /// The picture of this time, where it is still kept.
+    pub(super) fn of(&self, time: &str) -> Option<Shown> {
+        self.kept.of(time)
+    }
+
+    /// Keeps a picture for whoever was shown a part of a list in it: the rest is to be of the same moment.
+    pub(super) fn keep(&self, shown: &Shown) {
+        if self.kept.keep(shown) {
+            tokio::spawn(Arc::clone(&self.kept).forget(Arc::clone(&shown.picture)));
+        }
+    }
+}
+
+/// Pictures that somebody was shown a part of, and until when each is kept.
+#[derive(Debug, Default)]
+struct Kept(sync::Mutex<Vec<(Shown, Instant)>>);
+
+impl Kept {
+    fn of(&self, time: &str) -> Option<Shown> {
+        self.all().iter().find(|(shown, _)| shown.picture.time.to_string() == time).map(|(shown, _)| shown.clone())
+    }
+
+    /// Returns whether it was not kept before.
+    fn keep(&self, shown: &Shown) -> bool {
+        let mut all = self.all();
+        let until = Instant::now() + PART_PATIENCE;
+        if let Some((_, kept)) = all.iter_mut().find(|(kept, _)| Arc::ptr_eq(&kept.picture, &shown.picture)) {
+            *kept = until;
+            return false;
+        }
+        if all.len() >= KEPT_PICTURES
+            && let Some(oldest) = (0..all.len()).min_by_key(|&place| all[place].1)
+        {
+            all.swap_remove(oldest);
+        }
+        all.push((shown.clone(), until));
+        true
+    }
+
+    /// Lets go of a picture once nobody has asked for it for long enough.
+    async fn forget(self: Arc<Self>, picture: Arc<Picture>) {
+        let place = |all: &[(Shown, Instant)]| all.iter().position(|(kept, _)| Arc::ptr_eq(&kept.picture, &picture));
+        loop {
+            let until = {
+                let mut all = self.all();
+                let Some(place) = place(&all) else { return };
+                if all[place].1 <= Instant::now() {
+                    all.swap_remove(place);
+                    return;
+                }
+                all[place].1
+            };
+            sleep_until(until).await;
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<(Shown, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 async fn take(ask: &Ask, recent: &Recent) -> Result<Shown, Silent> {
@@ -97,6 +158,8 @@ async fn take(ask: &Ask, recent: &Recent) -> Result<Shown, Silent> {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
+
+    use distwatch_engine::time::Timestamp;
 
     use super::*;
     use crate::http::sample;
@@ -169,5 +232,36 @@ mod tests {
         assert_eq!(hangs.now().await.unwrap_err(), Silent::Late);
         assert_eq!(Pictures::new(Box::new(|_| false), recent()).now().await.unwrap_err(), Silent::Gone);
         assert_eq!(Pictures::new(Box::new(|_| true), recent()).now().await.unwrap_err(), Silent::Gone);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_picture_of_which_a_part_was_shown_is_kept_for_a_while_and_only_so_many() {
+        let times = AtomicU64::new(0);
+        let ask = move |answer: oneshot::Sender<Picture>| {
+            let time = Timestamp::from_parts(times.fetch_add(1, Ordering::Relaxed).cast_signed(), 0);
+            answer.send(Picture { time, ..sample::picture() }).is_ok()
+        };
+        let pictures = Pictures::new(Box::new(ask), recent());
+        let mut shown = Vec::new();
+        for _ in 0..=KEPT_PICTURES {
+            shown.push(pictures.now().await.unwrap());
+            pictures.keep(shown.last().unwrap());
+            // It is not kept twice, and the last one asked for is kept longest.
+            pictures.keep(&shown[shown.len().min(2) - 1]);
+            tokio::time::advance(PICTURE_AGE).await;
+        }
+        let is_kept = |shown: &Shown| {
+            let found = pictures.of(&shown.picture.time.to_string());
+            found.is_some_and(|found| Arc::ptr_eq(&found.picture, &shown.picture))
+        };
+        assert_eq!(shown.iter().filter(|shown| is_kept(shown)).count(), KEPT_PICTURES);
+        assert!(!is_kept(&shown[0]) && is_kept(&shown[1]), "the one that nobody has asked for is let go first");
+        assert!(pictures.of("").is_none());
+        tokio::time::sleep(PART_PATIENCE / 2).await;
+        pictures.keep(&shown[1]);
+        tokio::time::sleep(PART_PATIENCE * 2 / 3).await;
+        assert_eq!(shown.iter().filter(|shown| is_kept(shown)).count(), 1, "one reader goes on");
+        tokio::time::sleep(PART_PATIENCE).await;
+        assert!(pictures.kept.all().is_empty() && !is_kept(&shown[1]));
     }
 }

@@ -1,5 +1,6 @@
 //! A picture made by hand, for tests.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use distwatch_engine::model::{AlertStatus, Severity, Stats};
@@ -71,5 +72,6 @@ pub(crate) fn picture() -> Picture {
         links: report.links.into_iter().map(Into::into).collect(),
         alerts,
         raised: [(("cleartext-distribution".to_owned(), Severity::High), 3)].into(),
+        rules: Arc::default(),
     }
 }

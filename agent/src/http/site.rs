@@ -133,7 +133,7 @@ impl Site {
             "/api/v1/status" => self.tell_status(query).await,
             "/api/v1/rules" => {
                 Query::read(query, &[])?;
-                answer::json(&api::rules())
+                answer::json(&api::rules(&self.shown().await?.picture.rules))
             }
             "/api/v1/events" => {
                 let last_id = request.headers().get(LAST_EVENT_ID).map(|id| id.to_str().unwrap_or_default());
@@ -172,7 +172,21 @@ impl Site {
         let Ok(place) = Arc::clone(&self.lists).try_acquire_owned() else {
             return Err(Problem::unavailable(format!("{LISTS} lists are under way, which is all there can be")));
         };
-        list.respond(query, &self.shown().await?, &self.host, place)
+        let query = list.read(query)?;
+        let shown = match query.text("at") {
+            Some(time) => self.pictures.of(time).ok_or_else(|| {
+                Problem::new(
+                    StatusCode::GONE,
+                    "the list of that time is not kept any more: ask for it anew, without at",
+                )
+            })?,
+            None => self.shown().await?,
+        };
+        let part = list.part(&query, &shown.picture)?;
+        if part.has_rest() || query.text("at").is_some() {
+            self.pictures.keep(&shown);
+        }
+        Ok(part.respond(&shown, &self.host, place))
     }
 
     async fn tell_status(&self, query: &str) -> Result<Response<Body>, Problem> {

@@ -130,6 +130,7 @@ pub(crate) fn picture(links: usize) -> Picture {
         links: (0..links).map(|number| Arc::new(link(number, &format!("web{number}@host-a")))).collect(),
         alerts: vec![alert("web@host-a -> db@host-b")],
         raised: Raised::default(),
+        rules: Arc::default(),
     }
 }
 

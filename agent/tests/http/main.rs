@@ -8,10 +8,13 @@ mod shipped;
 
 use std::io::{Read, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use harness::{Bench, alert, ask, connect, eventually, link, node, picture, settings};
-use serde_json::json;
+use distwatch_engine::model::Severity;
+use distwatch_engine::policy::RuleSettings;
+use harness::{Bench, alert, ask, at, connect, eventually, link, node, picture, settings};
+use serde_json::{Value, json};
 
 #[test]
 fn every_answer_keeps_browsers_from_running_anything_else() {
@@ -63,9 +66,10 @@ fn ten_thousand_links_are_answered_in_bounded_time_whole_or_page_by_page() {
     let took = begun.elapsed();
     assert!(took.as_secs() < 10, "{took:?}");
     assert_eq!((whole["links"].as_array().unwrap().len(), &whole["total"]), (10_000, &json!(10_000)));
+    let first = bench.json("/api/v1/links?limit=1");
     let (mut pages, mut offset) = (Vec::new(), 0);
     loop {
-        let page = bench.json(&format!("/api/v1/links?offset={offset}"));
+        let page = bench.json(&format!("/api/v1/links?offset={offset}&at={}", first["timestamp"].as_str().unwrap()));
         assert_eq!((&page["total"], &page["offset"]), (&json!(9_000), &json!(offset)));
         let links = page["links"].as_array().unwrap();
         if links.is_empty() {
@@ -78,6 +82,48 @@ fn ten_thousand_links_are_answered_in_bounded_time_whole_or_page_by_page() {
     let open = whole["links"].as_array().unwrap().iter().filter(|link| link["closed"].is_null());
     assert!(open.eq(pages.iter()), "page by page the open links are the same, in the same order");
     eprintln!("10,000 links: {took:?}");
+}
+
+#[test]
+fn a_list_that_is_read_part_by_part_is_of_one_moment_while_links_come_and_go() {
+    // A second later the oldest links are forgotten, and others have come.
+    let asked = AtomicUsize::new(0);
+    let bench = Bench::asking_of(&settings(), move |answer| {
+        let round = asked.fetch_add(1, Ordering::Relaxed);
+        let mut picture = picture(0);
+        picture.time = at(10 + round as i64);
+        picture.links = (100 * round..100 * round + 1000).map(|number| Arc::new(link(number, "web@host-a"))).collect();
+        answer.send(picture).is_ok()
+    });
+    let ids = |page: &Value| -> Vec<String> {
+        let links = page["links"].as_array().unwrap().iter();
+        links.map(|link| link["flow_id"].as_str().unwrap().to_owned()).collect()
+    };
+    let first = bench.json("/api/v1/links?state=all&limit=400");
+    let time = first["timestamp"].as_str().unwrap().to_owned();
+    eventually("there is another picture", || bench.json("/api/v1/links?limit=1")["timestamp"] != time.as_str());
+    let mut all = ids(&first);
+    while all.len() < 1000 {
+        let next = bench.json(&format!("/api/v1/links?state=all&limit=400&offset={}&at={time}", all.len()));
+        assert_eq!((&next["timestamp"], &next["total"]), (&first["timestamp"], &json!(1000)));
+        assert_eq!(next["last_event_id"], first["last_event_id"]);
+        all.extend(ids(&next));
+    }
+    let expected: Vec<String> = (0..1000).map(|number| link(number, "web@host-a").flow_id).collect();
+    assert_eq!(all, expected, "every link once, in order");
+    let gone = bench.get("/api/v1/links?at=2020-01-01T00:00:00.000000000Z", &[]);
+    assert_eq!((gone.status, gone.header("content-type")), (410, Some("application/problem+json")));
+}
+
+#[test]
+fn rules_are_those_of_the_policy_in_force() {
+    let mut strict = picture(1);
+    let said = RuleSettings { severity: Some(Severity::Critical), ..RuleSettings::default() };
+    strict.rules = Arc::new([("hidden-node".to_owned(), said)].into());
+    let bench = Bench::with(strict);
+    let rules = bench.json("/api/v1/rules");
+    let hidden = rules["rules"].as_array().unwrap().iter().find(|rule| rule["id"] == "hidden-node").unwrap();
+    assert_eq!((&hidden["severity"], &hidden["default_severity"]), (&json!("critical"), &json!("medium")));
 }
 
 #[test]

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
+use distwatch_engine::model::Severity;
+use distwatch_engine::policy::RuleSettings;
 use serde_json::Value;
 
 use super::*;
@@ -205,9 +207,14 @@ fn another_policy_holds_from_the_next_packet_on_and_nothing_is_forgotten() {
     let mut bench = Bench::playing("apps-otp25.pcap");
     bench.monitor.take_packets(Duration::ZERO).unwrap();
     let links = bench.monitor.analysis.cluster.links().len();
-    let policy =
+    assert!(bench.monitor.picture().rules.is_empty());
+    let mut policy =
         Policy { distribution_ports: distwatch_engine::policy::Ports(vec![(9100, 9101)]), ..Policy::default() };
+    policy
+        .rules
+        .insert("hidden-node".into(), RuleSettings { severity: Some(Severity::Low), ..RuleSettings::default() });
     bench.monitor.set_policy(&policy);
+    assert_eq!(bench.monitor.picture().rules["hidden-node"].severity, Some(Severity::Low));
     assert_eq!(bench.monitor.analysis.cluster.links().len(), links);
     assert!(links > 0);
     let ports = bench.told.lock().unwrap().ports.clone();
