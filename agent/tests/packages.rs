@@ -1,7 +1,10 @@
 //! Packages, image and manifests say the same of what distwatch may do, where it answers, and which version it is.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path);
@@ -47,16 +50,68 @@ fn everything_gives_the_same_capabilities_and_the_page_explains_each() {
 fn probes_and_scrapes_ask_where_the_daemon_answers() {
     let contract = read("docs/contract.md");
     let manifest = read("packaging/kubernetes/daemonset.yaml");
-    for path in ["/healthz", "/readyz"] {
-        assert!(contract.contains(&format!("`{path}`")) && manifest.contains(&format!("path: {path}\n")), "{path}");
-    }
+    assert!(contract.contains("`/readyz`") && manifest.contains("path: /readyz\n"));
     let (_, address) = contract.split_once("## HTTP (the daemon; ").unwrap();
     let address = address.split(' ').next().unwrap();
     let (host, port) = address.split_once(':').unwrap();
-    assert_eq!(manifest.matches("httpGet:").count(), 3);
-    assert_eq!(manifest.matches(&format!("host: {host}\n")).count(), 3);
-    assert_eq!(manifest.matches(&format!("port: {port}\n")).count(), 3);
+    assert_eq!(manifest.matches("httpGet:").count(), 1);
+    assert_eq!(manifest.matches(&format!("host: {host}\n")).count(), 1);
+    assert_eq!(manifest.matches(&format!("port: {port}\n")).count(), 1);
     assert!(read("dashboards/prometheus/prometheus.yml").contains(&format!("'{address}'")));
+}
+
+/// The commands that say whether a daemon in a container is well: the words after the program's own name.
+fn health_checks() -> Vec<Vec<String>> {
+    let manifest = read("packaging/kubernetes/daemonset.yaml");
+    let probes = manifest.lines().filter_map(|line| line.trim().strip_prefix("command: "));
+    let image = read("packaging/container/Dockerfile");
+    let (_, check) = image.split_once("HEALTHCHECK ").unwrap();
+    let check = check.lines().find_map(|line| line.trim().strip_prefix("CMD ")).unwrap();
+    let words = |list: &str| {
+        let list = list.trim_start_matches('[').trim_end_matches(']');
+        list.split(", ").map(|word| word.trim_matches('"').to_owned()).collect::<Vec<_>>()
+    };
+    let checks: Vec<Vec<String>> = probes.chain([check]).map(words).collect();
+    assert_eq!(checks.len(), 3, "liveness, start-up, and the image's own");
+    checks
+        .into_iter()
+        .map(|check| {
+            assert_eq!(check[0], "/usr/bin/distwatch");
+            check[1..].to_vec()
+        })
+        .collect()
+}
+
+#[test]
+fn health_checks_ask_the_socket_that_the_daemon_has_whatever_the_configuration_says_now() {
+    let socket = read("packaging/distwatch.toml");
+    let socket = socket.lines().find_map(|line| line.strip_prefix("#socket = ")).unwrap().trim_matches('"');
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    // A configuration that somebody is about to mend.
+    let broken = folder.path().join("distwatch.toml");
+    std::fs::write(&broken, "[http\n").unwrap();
+    let asked = |check: &[String]| {
+        assert_eq!(check.iter().filter(|word| *word == socket).count(), 1, "{check:?}");
+        let words = check.iter().map(|word| if word == socket { path.to_str().unwrap() } else { word });
+        let mut command = Command::new(env!("CARGO_BIN_EXE_distwatch"));
+        command.args(words).env("DISTWATCH_CONFIG", &broken).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().unwrap().code()
+    };
+    for check in health_checks() {
+        let _ = std::fs::remove_file(&path);
+        assert_eq!(asked(&check), Some(3), "nobody is there");
+        let listener = UnixListener::bind(&path).unwrap();
+        let answers = ["", "{\"state\":\"capturing\"}\n"];
+        let daemon = std::thread::spawn(move || {
+            for answer in answers {
+                listener.accept().unwrap().0.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        assert_eq!(asked(&check), Some(3), "the daemon's capture thread does not answer it");
+        assert_eq!(asked(&check), Some(0), "it does");
+        daemon.join().unwrap();
+    }
 }
 
 #[test]
