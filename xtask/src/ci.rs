@@ -4,11 +4,11 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::run::{cargo, repository, run as run_program, which};
-use crate::{dashboards, docs, ebpf, fixtures, fuzz, kernels, setup, test, tidy};
+use crate::{dashboards, dist, docs, ebpf, fixtures, fuzz, kernels, setup, test, tidy};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Leave out the fuzzers, which take minutes
+    /// Leave out packages, kernels and fuzzers, which take minutes
     #[arg(long)]
     quick: bool,
     /// Leave out the tests, which were just run
@@ -44,6 +44,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     steps.push(("the README's first command", Box::new(first_command)));
     if !arguments.quick {
+        steps.push(("packages", Box::new(|| dist::check(arguments.strict))));
         steps.push(("kernels", Box::new(|| kernels::run(&kernels::Arguments::smoke(arguments.strict)))));
         steps.push(("fuzzing", Box::new(|| fuzz::run(&fuzz::Arguments::smoke()))));
     }

