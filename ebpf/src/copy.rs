@@ -3,7 +3,7 @@
 use aya_ebpf::EbpfContext;
 use aya_ebpf::helpers::generated::{bpf_get_socket_cookie, bpf_ktime_get_ns, bpf_skb_load_bytes};
 use aya_ebpf::programs::SkBuffContext;
-use distwatch_ebpf::{Column, Event, FlowKey, LONGEST, Owner, Record};
+use distwatch_ebpf::{Column, Event, FlowKey, LONGEST, Owner, Record, shed};
 
 use crate::books::Books;
 use crate::maps::{EVENTS, NO_WAKEUP, PACKETS, SOCKETS, wake};
@@ -18,13 +18,28 @@ struct Room<const N: usize> {
     octets: [u8; N],
 }
 
-/// Copies at most `limit` octets of the packet, and keeps the books. Returns the socket's cookie.
+/// How much of a packet is copied.
+#[derive(Clone, Copy)]
+pub(crate) struct Limit {
+    /// So many octets at most.
+    pub(crate) octets: u32,
+    /// What is beyond is missed, and counted as such.
+    pub(crate) is_missed: bool,
+}
+
+impl Limit {
+    /// All of it.
+    pub(crate) const WHOLE: Self = Self { octets: LONGEST, is_missed: true };
+    /// What is copied while details are shed.
+    pub(crate) const SHORT: Self = Self { octets: shed::SHORT, is_missed: true };
+}
+
+/// Copies as much of the packet, and keeps the books. Returns the socket's cookie.
 #[inline(always)]
-pub(crate) fn packet(context: &SkBuffContext, books: Books, mut record: Record, limit: u32) -> u64 {
+pub(crate) fn packet(context: &SkBuffContext, books: Books, mut record: Record, limit: Limit) -> u64 {
     let original = context.len();
-    let whole = if original > LONGEST { LONGEST } else { original };
-    let limit = if limit < SHORTEST as u32 { SHORTEST as u32 } else { limit };
-    let wanted = if whole > limit { limit } else { whole };
+    let most = if limit.octets < SHORTEST as u32 { SHORTEST as u32 } else { limit.octets };
+    let wanted = if original > most { most } else { original };
     record.original = original;
     record.captured = wanted;
     // SAFETY: the helper takes the context as it is.
@@ -62,11 +77,15 @@ pub(crate) fn packet(context: &SkBuffContext, books: Books, mut record: Record, 
             wake();
             books.add(Column::Copied, 1);
             books.add(Column::CopiedOctets, u64::from(wanted));
-            if original > LONGEST {
+            if wanted < original && limit.is_missed {
                 books.add(Column::Cut, 1);
+                books.add(Column::CutOctets, u64::from(original - wanted));
             }
         }
-        Err(Fault::Full) => books.add(Column::RingFull, 1),
+        Err(Fault::Full) => {
+            books.add(Column::RingFull, 1);
+            books.add(Column::RingFullOctets, u64::from(original));
+        }
         Err(Fault::Unreadable) => books.add(Column::Refused, 1),
     }
     record.cookie

@@ -1,12 +1,16 @@
 //! What becomes of a packet: whose it is, whether it was seen before, and what was decided of its connection.
 
 use aya_ebpf::programs::SkBuffContext;
-use distwatch_ebpf::{Column, End, Flow, FlowKey, LONGEST, OWNED_FOR, Owners, Record, event, port, state, verdict};
+use distwatch_ebpf::{Column, End, Flow, FlowKey, OWNED_FOR, Owners, Record, event, port, shed, state, verdict};
 
 use crate::books::{Books, add};
+use crate::copy::Limit;
 use crate::maps::{FLOWS, HANDSHAKES, LISTENERS, PORTS, VERDICTS};
-use crate::packet::{Other, Segment, flag, is_handshake};
-use crate::{copy, namespace, packet};
+use crate::packet::{Other, Segment, flag, is_handshake, is_tls_handshake};
+use crate::{copy, namespace, packet, pressure};
+
+/// What begins and ends a connection.
+const BORDERS: u8 = flag::SYN | flag::FIN | flag::RST;
 
 /// Inserts only what is not there.
 const NO_EXIST: u64 = 1;
@@ -26,10 +30,12 @@ pub(crate) struct Point {
 
 /// What becomes of a packet.
 enum Fate {
-    /// So many octets of it are copied.
-    Copied(u32),
+    /// So much of it is copied.
+    Copied(Limit),
     /// It stands in this column of the books.
     Booked(Column),
+    /// It is done without: packets and octets stand in these columns.
+    Missed(Column, Column),
 }
 
 /// Takes one packet. `AT` is where its IP header begins where nothing unusual precedes it.
@@ -55,6 +61,10 @@ pub(crate) fn take<const AT: usize>(context: &SkBuffContext, point: Point) {
     };
     match fate {
         Fate::Booked(column) => books.add(column, 1),
+        Fate::Missed(packets, octets) => {
+            books.add(packets, 1);
+            books.add(octets, u64::from(context.len()));
+        }
         Fate::Copied(limit) => packet.copy(limit),
     }
 }
@@ -89,13 +99,45 @@ impl Packet<'_> {
         if self.segment.has(flag::FIN | flag::RST) {
             self.end(flow);
         }
+        let is_early = self.is_early(flow);
         // SAFETY: as with the flow.
-        let Some(decided) = (unsafe { VERDICTS.get(&self.key) }) else { return Fate::Copied(LONGEST) };
+        let Some(decided) = (unsafe { VERDICTS.get(&self.key) }) else { return self.as_there_is_room(is_early) };
         match decided.code {
-            verdict::HEADERS => Fate::Copied(decided.octets),
-            verdict::COUNT if !self.segment.has(flag::SYN | flag::FIN | flag::RST) => self.count(flow),
+            verdict::HEADERS => Fate::Copied(Limit { octets: decided.octets, is_missed: false }),
+            verdict::COUNT if !self.segment.has(BORDERS) => self.count(flow),
             verdict::IGNORE => Fate::Booked(Column::Uninteresting),
-            _ => Fate::Copied(LONGEST),
+            _ => self.as_there_is_room(is_early),
+        }
+    }
+
+    /// Whether the packet is of the beginning of its direction; see [`shed::EARLY`].
+    #[inline(always)]
+    fn is_early(&self, flow: &mut Flow) -> bool {
+        if flow.state & self.bit(state::BEGUN) == 0 {
+            if self.segment.octets > 0 {
+                self.begun(flow);
+            }
+            return true;
+        }
+        self.segment.sequence.wrapping_sub(*of(&mut flow.begin, self.direction)) < shed::EARLY
+    }
+
+    #[inline(always)]
+    fn begun(&self, flow: &mut Flow) {
+        flow.state |= self.bit(state::BEGUN);
+        *of(&mut flow.begin, self.direction) = self.segment.sequence;
+    }
+
+    /// All of it is wanted, or, of what comes later on a connection, as much as can be had.
+    #[inline(always)]
+    fn as_there_is_room(&self, is_early: bool) -> Fate {
+        if is_early || self.segment.has(BORDERS) {
+            return Fate::Copied(Limit::WHOLE);
+        }
+        match pressure::level() {
+            shed::NOTHING => Fate::Copied(Limit::WHOLE),
+            shed::DETAILS => Fate::Copied(Limit::SHORT),
+            _ => Fate::Missed(Column::Shed, Column::ShedOctets),
         }
     }
 
@@ -105,6 +147,9 @@ impl Packet<'_> {
         let is_watched = is_watched(self.segment.to) || is_watched(self.segment.from);
         if !is_watched && !is_handshake(self.context, &self.segment) {
             return Fate::Booked(Column::Uninteresting);
+        }
+        if pressure::level() >= shed::NEW && !self.begins() {
+            return Fate::Missed(Column::TurnedAway, Column::TurnedAwayOctets);
         }
         self.now = copy::now();
         let owners = HANDSHAKES.get_ptr_mut(&self.key);
@@ -117,7 +162,7 @@ impl Packet<'_> {
             return Fate::Booked(Column::Duplicate);
         }
         if self.segment.octets > 0 && self.remember(owners) {
-            return Fate::Copied(LONGEST);
+            return Fate::Copied(Limit::WHOLE);
         }
         // Only what can be shown again is remembered: a flood from outside does not get in.
         if owners.is_none() && (self.point.is_sender || !self.point.is_socket) {
@@ -125,7 +170,17 @@ impl Packet<'_> {
             let _ = self.is_first(&mut owners);
             let _ = HANDSHAKES.insert(&self.key, &owners, 0);
         }
-        Fate::Copied(LONGEST)
+        Fate::Copied(Limit::WHOLE)
+    }
+
+    /// Whether a packet of a connection that has no entry is of its beginning, as far as a single packet shows.
+    #[inline(always)]
+    fn begins(&self) -> bool {
+        self.segment.has(BORDERS)
+            || is_epmd(self.segment.to)
+            || is_epmd(self.segment.from)
+            || is_handshake(self.context, &self.segment)
+            || is_tls_handshake(self.context, &self.segment)
     }
 
     /// Makes the entry. Whether there is one now.
@@ -138,6 +193,7 @@ impl Packet<'_> {
             flow.owners = Owners { seen: [*low, *high], point: [*from_low, *from_high] };
         }
         let _ = self.is_first(&mut flow.owners);
+        self.begun(&mut flow);
         match FLOWS.insert(&self.key, &flow, NO_EXIST) {
             Ok(()) => {
                 self.tell = event::FLOW_OPENED;
@@ -209,7 +265,7 @@ impl Packet<'_> {
     }
 
     #[inline(always)]
-    fn copy(&self, limit: u32) {
+    fn copy(&self, limit: Limit) {
         let netns = if self.point.is_socket { network(self.context) } else { 0 };
         // SAFETY: the field is the kernel's.
         let ifindex = unsafe { (*self.context.skb.skb).ifindex };
@@ -232,6 +288,11 @@ pub(crate) fn is_watched(end: End) -> bool {
         return bits != port::EXACT || unsafe { LISTENERS.get(&end) }.is_some();
     }
     bits != 0
+}
+
+#[inline(always)]
+fn is_epmd(end: End) -> bool {
+    PORTS.get(u32::from(end.port)).is_some_and(|bits| bits & port::EPMD != 0)
 }
 
 #[inline(always)]

@@ -15,6 +15,33 @@ pub const LONGEST: u32 = 524_352;
 /// nothing. Packets need far less from one end of a host to the other, so a later one is no duplicate.
 pub const OWNED_FOR: u64 = 1_000_000_000;
 
+/// What is done without, and when, while the ring fills faster than it is read: the order in which packets are shed.
+///
+/// What begins and ends a connection, and the first [`shed::EARLY`] octets of either direction, are copied for as long as there is
+/// any room: EPMD, the handshakes of distribution and of TLS.
+pub mod shed {
+    /// Everything is copied.
+    pub const NOTHING: u32 = 0;
+    /// Of packets of established connections only the first [`SHORT`] octets are copied.
+    pub const DETAILS: u32 = 1;
+    /// Of established connections nothing is copied.
+    pub const PAYLOAD: u32 = 2;
+    /// Nor of connections that are new here, unless they begin.
+    pub const NEW: u32 = 3;
+
+    /// How many eighths of the ring are filled when each of them begins.
+    pub const MARKS: [(u64, u32); 3] = [(7, NEW), (6, PAYLOAD), (4, DETAILS)];
+    /// How many are filled at most when all of them end. Being far below the marks, it makes one long hole out of many short ones,
+    /// of which every one would cost a message or two.
+    pub const RELIEF: u64 = 2;
+
+    /// Octets of each packet: the headers, and what most calls and messages are shorter than.
+    pub const SHORT: u32 = 320;
+    /// Octets from the first that a direction was seen to send: what a TLS handshake with long chains of certificates needs, and
+    /// far more than EPMD and the handshake of distribution do.
+    pub const EARLY: u32 = 16 << 10;
+}
+
 /// What a port is watched for: bits of the values in the map `PORTS`.
 pub mod port {
     /// EPMD, on any address.
@@ -111,6 +138,8 @@ pub mod state {
     pub const SYN: u32 = 16;
     /// That the connection closed was said.
     pub const CLOSED: u32 = 64;
+    /// The lower end sent payload; shifted by one, the higher.
+    pub const BEGUN: u32 = 128;
 }
 
 /// Which point shows a direction, and when it last did. Index 0 is what the lower end sends.
@@ -137,6 +166,8 @@ pub struct Flow {
     pub owners: Owners,
     /// The sequence numbers of the SYNs.
     pub initial: [u32; 2],
+    /// The sequence numbers of the first payload that was seen.
+    pub begin: [u32; 2],
     /// See [`state`].
     pub state: u32,
     /// Nothing.
@@ -249,7 +280,7 @@ pub struct Owner {
 
 /// What is counted.
 ///
-/// `Seen` is the sum of `Copied`, `Uninteresting`, `Duplicate`, `Counted`, `Refused` and `RingFull`.
+/// `Seen` is the sum of `Copied`, `Uninteresting`, `Duplicate`, `Counted`, `Refused`, `RingFull`, `Shed` and `TurnedAway`.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Column {
@@ -271,8 +302,20 @@ pub enum Column {
     Refused,
     /// Packets for which the ring had no room.
     RingFull,
-    /// Packets longer than what is copied; they are among the copied.
+    /// Octets of them.
+    RingFullOctets,
+    /// Packets of established connections that were done without while the ring was filling.
+    Shed,
+    /// Octets of them.
+    ShedOctets,
+    /// Packets of connections that are new here, done without while the ring was nearly full.
+    TurnedAway,
+    /// Octets of them.
+    TurnedAwayOctets,
+    /// Packets without their end: longer than what is copied, or shortened while the ring was filling. They are among the copied.
     Cut,
+    /// Octets that were cut off.
+    CutOctets,
     /// Connections that should have come into the flow table and found it full.
     TableFull,
     /// Events for which their ring had no room.
@@ -291,12 +334,12 @@ const _: () = {
     assert!(size_of::<End>() == 24);
     assert!(size_of::<FlowKey>() == 40);
     assert!(size_of::<Owners>() == 24);
-    assert!(size_of::<Flow>() == 80);
+    assert!(size_of::<Flow>() == 88);
     assert!(size_of::<Verdict>() == 8);
     assert!(size_of::<Record>() == 40);
     assert!(size_of::<Owner>() == 32);
     assert!(size_of::<Event>() == 104);
-    assert!(size_of::<Counters>() == 96);
+    assert!(size_of::<Counters>() == 144);
 };
 
 #[cfg(test)]

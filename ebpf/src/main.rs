@@ -13,6 +13,7 @@ mod flow;
 mod maps;
 mod namespace;
 mod packet;
+mod pressure;
 mod socket;
 
 use aya_ebpf::macros::{cgroup_skb, cgroup_sock, classifier, sock_ops};

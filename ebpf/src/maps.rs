@@ -54,6 +54,10 @@ pub(crate) static PACKETS: RingBuf = RingBuf::with_byte_size(RING, 0);
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_RING, 0);
 
+/// What is done without at present; see [`distwatch_ebpf::shed`].
+#[map]
+pub(crate) static SHEDDING: Array<u32> = Array::with_max_entries(1, 0);
+
 /// Not 0 while the agent waits to be woken.
 #[map]
 pub(crate) static SLEEPING: Array<u32> = Array::with_max_entries(1, 0);

@@ -288,6 +288,14 @@ pub(crate) fn is_handshake(context: &SkBuffContext, segment: &Segment) -> bool {
     }
 }
 
+/// Whether the payload begins as a record of a TLS handshake does.
+#[inline(always)]
+pub(crate) fn is_tls_handshake(context: &SkBuffContext, segment: &Segment) -> bool {
+    const HEADER: u32 = 5;
+    const HANDSHAKE: [u8; 2] = [22, 3];
+    segment.octets >= HEADER && load::<[u8; 2]>(context, segment.payload).is_ok_and(|begin| begin == HANDSHAKE)
+}
+
 #[inline(always)]
 pub(crate) fn length_of(context: &SkBuffContext) -> u32 {
     context.len()

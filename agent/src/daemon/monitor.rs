@@ -31,7 +31,7 @@ use crate::host::Snapshot;
 use crate::http;
 use crate::privilege::Applied;
 use crate::sink::Sinks;
-use crate::source::live::{Captured, FlowCounts, FlowEnds, LiveSource, SocketSeen, Verdict};
+use crate::source::live::{Captured, FlowCounts, FlowEnds, LiveSource, Lost, SocketSeen, Verdict};
 
 /// Packets that are taken before decisions are handed on and commands are looked at.
 const BATCH: usize = 4096;
@@ -378,10 +378,10 @@ impl Monitor {
     fn keep_house(&mut self, now: Timestamp) -> io::Result<()> {
         self.source.refresh()?;
         self.take_counts();
-        for (stage, lost) in self.source.books().lost {
-            let before = self.lost.insert(stage, lost).unwrap_or(0);
-            if lost > before {
-                self.say(now, EventBody::Loss { stage, packets: lost - before });
+        for Lost { stage, packets, .. } in self.source.books().lost {
+            let before = self.lost.insert(stage, packets).unwrap_or(0);
+            if packets > before {
+                self.say(now, EventBody::Loss { stage, packets: packets - before });
             }
         }
         for mut state in self.sinks.poll_states() {

@@ -101,6 +101,10 @@ pub struct Capture {
     pub refused: u64,
     /// Packets lost, by stage.
     pub lost: BTreeMap<String, u64>,
+    /// Octets of them, by stage, where the stage tells.
+    pub lost_bytes: BTreeMap<String, u64>,
+    /// Octets that packets that were analysed lacked at their end.
+    pub cut_bytes: u64,
     /// What was not kept besides packets, by what it was.
     pub shortfalls: BTreeMap<String, u64>,
     /// Decisions on connections and listeners that the back end did not take: what they are about is copied whole, or not at
@@ -127,7 +131,9 @@ impl Capture {
             uninteresting: books.uninteresting,
             counted: books.counted,
             refused: books.refused,
-            lost: named(books.lost),
+            lost: books.lost.iter().map(|lost| (lost.stage.to_owned(), lost.packets)).collect(),
+            lost_bytes: books.lost.iter().map(|lost| (lost.stage.to_owned(), lost.bytes)).collect(),
+            cut_bytes: books.cut_bytes,
             shortfalls,
             decisions_refused,
         }

@@ -78,6 +78,13 @@ const SHORTFALLS: Family = counter(
     "distwatch_capture_shortfalls",
     "What the capture did not keep besides packets, by what it was: connections, counts, processes of sockets.",
 );
+const DROPPED_BYTES: Family = in_unit(
+    counter(
+        "distwatch_capture_dropped_bytes",
+        "Octets that were lost, by the stage that lost them; `cut` are the ends of packets that were analysed without them.",
+    ),
+    "bytes",
+);
 const GAPS: Family = counter("distwatch_reassembly_gaps", "Places where octets of a connection are missing.");
 const ERRORS: Family = counter("distwatch_decode_errors", "What could not be decoded, by layer.");
 const LIMITS: Family = counter("distwatch_limits_reached", "Limits that were reached, by name.");
@@ -207,6 +214,12 @@ fn of_capture(picture: &Picture, out: &mut Exposition) {
         for (what, &count) in &capture.shortfalls {
             series.add(&[source, ("what", what)], count);
         }
+    });
+    out.family(&DROPPED_BYTES, |series| {
+        for (stage, &count) in &capture.lost_bytes {
+            series.add(&[source, ("stage", stage)], count);
+        }
+        series.add(&[source, ("stage", "cut")], capture.cut_bytes);
     });
 }
 

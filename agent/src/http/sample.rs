@@ -35,6 +35,8 @@ pub(crate) fn picture() -> Picture {
             counted: 50,
             refused: 0,
             lost: [("ring".to_owned(), 7)].into(),
+            lost_bytes: [("ring".to_owned(), 7000)].into(),
+            cut_bytes: 3,
             shortfalls: [].into(),
             decisions_refused: 0,
         },

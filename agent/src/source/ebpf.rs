@@ -38,7 +38,7 @@ use self::layout::{Plain, is_scoped};
 use self::listeners::Listeners;
 use self::namespace::Interfaces;
 use self::sockets::Sockets;
-use crate::source::live::{Books, Captured, FlowCounts, FlowEnds, LiveSource, SocketSeen, Verdict};
+use crate::source::live::{Books, Captured, FlowCounts, FlowEnds, LiveSource, Lost, SocketSeen, Verdict};
 
 static OBJECT: &[u8] = include_bytes_aligned!("../../../ebpf/object/distwatch.bpf.o");
 
@@ -269,7 +269,8 @@ pub struct Losses {
     pub sockets: u64,
     /// Last counts of connections that ended.
     pub counts: u64,
-    /// Packets that are longer than what is copied at most; their beginning was handed over.
+    /// Packets of which only the beginning was handed over: longer than what is copied at most, or shortened while the ring was
+    /// filling.
     pub cut: u64,
 }
 
@@ -354,7 +355,12 @@ impl LiveSource for EbpfSource {
             uninteresting: of(Column::Uninteresting) + of(Column::Duplicate),
             counted: of(Column::Counted),
             refused: of(Column::Refused),
-            lost: vec![("ring", of(Column::RingFull))],
+            lost: vec![
+                Lost { stage: "ring", packets: of(Column::RingFull), bytes: of(Column::RingFullOctets) },
+                Lost { stage: "shed", packets: of(Column::Shed), bytes: of(Column::ShedOctets) },
+                Lost { stage: "turned-away", packets: of(Column::TurnedAway), bytes: of(Column::TurnedAwayOctets) },
+            ],
+            cut_bytes: of(Column::CutOctets),
         }
     }
 

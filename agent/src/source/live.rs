@@ -63,7 +63,7 @@ pub struct FlowCounts {
 
 /// Where every packet went that a back end was given, since it was opened.
 ///
-/// `seen = handed + uninteresting + counted + refused + Σ lost` holds whenever the back end is drained, and to within what
+/// `seen = handed + uninteresting + counted + refused + Σ lost.packets` holds whenever the back end is drained, and to within what
 /// is under way at any other time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Books {
@@ -82,8 +82,21 @@ pub struct Books {
     pub counted: u64,
     /// Packets that could not be taken as they are (no IP header to be read, say).
     pub refused: u64,
-    /// Packets lost, by stage (`kernel`, `interface`, `ring`, `flow-table` …).
-    pub lost: Vec<(&'static str, u64)>,
+    /// What was lost, by stage.
+    pub lost: Vec<Lost>,
+    /// Octets of packets that were handed over without them, though they were wanted.
+    pub cut_bytes: u64,
+}
+
+/// What was lost at one stage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// Which: `kernel`, `interface`, `ring`, `shed` …
+    pub stage: &'static str,
+    /// Packets.
+    pub packets: u64,
+    /// Octets of them, as long as they were on the wire; 0 where the stage does not tell.
+    pub bytes: u64,
 }
 
 /// What became of a socket.

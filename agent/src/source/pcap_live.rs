@@ -37,7 +37,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use self::clock::{Clock, Now};
 use self::filter::{Filter, Watched};
 use self::handle::Handle;
-use super::live::{Books, Captured, FlowCounts, FlowEnds, LiveSource, Verdict};
+use super::live::{Books, Captured, FlowCounts, FlowEnds, LiveSource, Lost, Verdict};
 
 /// The name of all interfaces together.
 const ANY: &str = "any";
@@ -457,7 +457,7 @@ impl LiveSource for PcapLive {
         self.count();
         let lost = [("kernel", self.dropped), ("interface", self.lost_by_interfaces), ("closed", self.closed)];
         let mut books = self.books.clone();
-        books.lost = lost.to_vec();
+        books.lost = lost.map(|(stage, packets)| Lost { stage, packets, bytes: 0 }).to_vec();
         books
     }
 }

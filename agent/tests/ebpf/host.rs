@@ -228,7 +228,7 @@ impl Watch {
     pub(crate) fn balance_after_clear(&mut self) -> Books {
         self.drain();
         let books = self.source.books();
-        let lost: u64 = books.lost.iter().map(|(_, lost)| lost).sum();
+        let lost: u64 = books.lost.iter().map(|lost| lost.packets).sum();
         assert_eq!(books.seen, books.handed + books.uninteresting + books.counted + books.refused + lost, "{books:?}");
         books
     }

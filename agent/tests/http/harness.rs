@@ -103,6 +103,8 @@ pub(crate) fn picture(links: usize) -> Picture {
             counted: 0,
             refused: 0,
             lost: [("ring".to_owned(), 1)].into(),
+            lost_bytes: [("ring".to_owned(), 1500)].into(),
+            cut_bytes: 0,
             shortfalls: [].into(),
             decisions_refused: 0,
         },

@@ -88,7 +88,8 @@ impl LiveSource for Played {
     }
 
     fn books(&mut self) -> Books {
-        Books { lost: vec![("ring", self.told.lock().unwrap().lost)], ..Books::default() }
+        let packets = self.told.lock().unwrap().lost;
+        Books { lost: vec![Lost { stage: "ring", packets, bytes: 0 }], ..Books::default() }
     }
 }
 

@@ -37,10 +37,12 @@ fn fate(source: &mut EbpfSource, program: &str, frame: &[u8]) -> &'static str {
         (Column::Counted, "counted"),
         (Column::Refused, "refused"),
         (Column::RingFull, "ring full"),
+        (Column::Shed, "shed"),
+        (Column::TurnedAway, "turned away"),
     ];
     let found: Vec<&str> = columns.iter().filter(|(column, _)| grown(*column) == 1).map(|(_, name)| *name).collect();
     assert_eq!(found.len(), 1, "{found:?}");
-    found[0]
+    if grown(Column::Cut) == 1 { "cut" } else { found[0] }
 }
 
 const ETHERNET: [u8; 12] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
@@ -59,6 +61,15 @@ fn tcp(to: u16, payload: &[u8]) -> Vec<u8> {
     segment[13] = 16;
     segment.extend_from_slice(payload);
     segment
+}
+
+/// From port `from` to port `to`, with this sequence number and these flags.
+fn segment(from: u16, to: u16, sequence: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut segment = tcp(to, payload);
+    segment[..2].copy_from_slice(&from.to_be_bytes());
+    segment[4..8].copy_from_slice(&sequence.to_be_bytes());
+    segment[13] = flags;
+    frame(&[IPV4, &ipv4(6, &[], 0, &segment)])
 }
 
 fn ipv4(protocol: u8, options: &[u8], fragment: u16, segment: &[u8]) -> Vec<u8> {
@@ -278,4 +289,62 @@ fn what_is_idle_for_too_long_leaves_the_table() {
     source.flows.sweep(minutes(35)).unwrap();
     assert_eq!(held(&mut source).len(), 60, "told once more");
     assert_eq!(held(&mut source), []);
+}
+
+#[test]
+fn while_the_ring_fills_payload_goes_first_then_what_is_new_and_beginnings_never() {
+    const ACK: u8 = 16;
+    const PSH: u8 = 8 | ACK;
+    const SYN: u8 = 2;
+    const FIN: u8 = 1 | ACK;
+    let Some(mut source) = unattached() else { return };
+    source.watch_ports(&[(9100..=9155, Expected::Distribution), (4369..=4369, Expected::Epmd)]).unwrap();
+    let of = |source: &mut EbpfSource, frame: &[u8]| fate(source, "dw_ether_in", frame);
+    let payload = vec![7; 1000];
+    let early = distwatch_ebpf::shed::EARLY;
+    let late = |number: u32| segment(41_000, 9100, 1 + early + number * 1000, PSH, &payload);
+    assert_eq!(of(&mut source, &segment(41_000, 9100, 1, PSH, &payload)), "copied", "the first of it");
+    // Fills the ring as a daemon that reads nothing would have it.
+    let mut fates: Vec<&str> = (0..500).map(|number| of(&mut source, &late(number))).collect();
+    fates.dedup();
+    assert_eq!(fates, ["copied", "cut", "shed"]);
+    let is_copied = |source: &mut EbpfSource| {
+        let hello = b"\x00\x12N\0\0\0\0\0\0\0\0\0\0\0\0\0\x03a@b";
+        for (what, frame) in [
+            ("a SYN", segment(42_000, 9100, 0, SYN, &[])),
+            ("a handshake on a port that nobody knows", segment(42_001, 80, 1, PSH, hello)),
+            ("a handshake of TLS", segment(42_002, 9100, 1, PSH, &[22, 3, 1, 0, 5, 1, 0, 0, 1, 0])),
+            ("what follows in it", segment(42_002, 9100, 11, PSH, &payload)),
+            ("a question to EPMD", segment(42_003, 4369, 1, PSH, b"\x00\x01n")),
+            ("the other direction's beginning", segment(9100, 42_002, 77, PSH, &payload)),
+            ("an end", segment(41_000, 9100, 1 + early, FIN, &[])),
+        ] {
+            assert_eq!(of(source, &frame), "copied", "{what}");
+        }
+    };
+    is_copied(&mut source);
+    assert_eq!(of(&mut source, &segment(43_000, 9100, 900_000, PSH, &[1])), "copied", "new, and there is room");
+    // Beginnings fill the rest: then nothing else that is new is let in, and they still are.
+    let mut number = 0;
+    let turned_away = loop {
+        number += 1;
+        let strange = of(&mut source, &segment(44_000 + number, 9100, 5, PSH, &[1]));
+        if strange != "copied" {
+            break strange;
+        }
+        assert_eq!(of(&mut source, &segment(45_000 + number, 9100, 0, SYN, &[])), "copied");
+    };
+    assert_eq!(turned_away, "turned away");
+    is_copied(&mut source);
+    let books = source.books();
+    let lost: u64 = books.lost.iter().map(|lost| lost.packets).sum();
+    assert!(books.cut_bytes > 0 && books.lost.iter().all(|lost| (lost.packets > 0) == (lost.bytes > 0)), "{books:?}");
+    assert_eq!(books.lost[0].packets, 0, "the ring was never full: {books:?}");
+    // Once it is read, everything is copied again, and all of it is accounted for.
+    source.poll(Duration::ZERO, usize::MAX, &mut |_| {}).unwrap();
+    source.poll(Duration::from_millis(50), usize::MAX, &mut |_| {}).unwrap();
+    assert_eq!(of(&mut source, &late(900)), "copied");
+    source.poll(Duration::from_millis(50), usize::MAX, &mut |_| {}).unwrap();
+    let books = source.books();
+    assert_eq!(books.seen, books.handed + books.uninteresting + books.counted + books.refused + lost, "{books:?}");
 }
