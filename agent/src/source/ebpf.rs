@@ -38,6 +38,7 @@ use self::layout::{Plain, is_scoped};
 use self::listeners::Listeners;
 use self::namespace::Interfaces;
 use self::sockets::Sockets;
+use crate::source::link_changes::LinkChanges;
 use crate::source::live::{Books, Captured, FlowCounts, FlowEnds, LiveSource, Lost, SocketSeen, Verdict};
 
 static OBJECT: &[u8] = include_bytes_aligned!("../../../ebpf/object/distwatch.bpf.o");
@@ -83,6 +84,8 @@ impl Default for Options {
 pub struct EbpfSource {
     object: Ebpf,
     attachments: Attachments,
+    /// Where it is attached to interfaces.
+    changes: Option<LinkChanges>,
     tells_namespaces: bool,
     packets: RingBuf<MapData>,
     events: RingBuf<MapData>,
@@ -145,6 +148,8 @@ impl EbpfSource {
         let listeners = Listeners::new(ports, HashMap::try_from(map(&mut object, "LISTENERS")?)?, &options.ports)?;
         let flow_table = HashMap::try_from(map(&mut object, "FLOWS")?)?;
         let verdicts = HashMap::try_from(map(&mut object, "VERDICTS")?)?;
+        // Before they are looked at, so that none comes unseen.
+        let changes = (!options.interfaces.is_empty()).then(LinkChanges::listen);
         let attachments = if options.interfaces.is_empty() {
             let cgroup = options.cgroup.clone().map_or_else(attach::root_of_cgroups, Ok)?;
             Attachments::to_cgroup(&mut object, &cgroup)?
@@ -154,6 +159,7 @@ impl EbpfSource {
         Ok(Self {
             object,
             attachments,
+            changes,
             tells_namespaces: fields != NamespaceFields::default(),
             packets,
             events,
@@ -284,6 +290,9 @@ impl LiveSource for EbpfSource {
     }
 
     fn poll(&mut self, wait: Duration, most: usize, take: &mut dyn FnMut(Captured<'_>)) -> io::Result<usize> {
+        if self.changes.as_ref().is_some_and(LinkChanges::any) {
+            self.refresh()?;
+        }
         let deadline = monotonic() + u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX / 2);
         loop {
             self.drain_events();

@@ -37,6 +37,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use self::clock::{Clock, Now};
 use self::filter::{Filter, Watched};
 use self::handle::Handle;
+use super::link_changes::LinkChanges;
 use super::live::{Books, Captured, FlowCounts, FlowEnds, LiveSource, Lost, Verdict};
 
 /// The name of all interfaces together.
@@ -90,6 +91,8 @@ pub struct PcapLive {
     options: Options,
     patterns: Vec<GlobMatcher>,
     handles: Vec<Handle>,
+    /// Unless it is `any` that is captured from.
+    changes: Option<LinkChanges>,
     /// Which handle is read first the next time, so that a busy one does not starve the others.
     first: usize,
     watched: Watched,
@@ -125,10 +128,13 @@ impl PcapLive {
         });
         let patterns = patterns.collect::<io::Result<_>>()?;
         let watched = Watched::new();
+        // Before the interfaces are looked at, so that none comes unseen.
+        let changes = options.interfaces.iter().any(|name| name != ANY).then(LinkChanges::listen);
         let mut source = Self {
             options,
             patterns,
             handles: Vec::new(),
+            changes,
             first: 0,
             filter: watched.filter(),
             watched,
@@ -333,6 +339,9 @@ impl LiveSource for PcapLive {
     }
 
     fn poll(&mut self, wait: Duration, most: usize, take: &mut dyn FnMut(Captured<'_>)) -> io::Result<usize> {
+        if self.changes.as_ref().is_some_and(LinkChanges::any) {
+            self.refresh()?;
+        }
         self.exchange_if_due();
         let taken = self.drain(most, take);
         // What was recognised by what was just read is watched as soon as it can be.
