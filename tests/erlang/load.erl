@@ -1,6 +1,6 @@
 %% Work for two nodes: a server, callers that never rest, and messages of a size.
 -module(load).
--export([serve/0, call/2, stop/1, done/1, volume/3, sink/0]).
+-export([serve/0, call/2, call/3, stop/1, done/1, volume/3, sink/0]).
 
 %% A server that answers calls, registered as `load`.
 serve() ->
@@ -16,18 +16,23 @@ answer() ->
 
 %% Callers against the server of a node; stop/1 ends them, done/1 says how many calls were answered.
 call(Node, Callers) ->
+    call(Node, Callers, 0).
+
+%% The same, with so many milliseconds between two calls of each.
+call(Node, Callers, Pause) ->
     Done = counters:new(1, [write_concurrency]),
     Stop = atomics:new(1, []),
-    [spawn(fun() -> caller(Node, Done, Stop) end) || _ <- lists:seq(1, Callers)],
+    [spawn(fun() -> caller(Node, Done, Stop, Pause) end) || _ <- lists:seq(1, Callers)],
     persistent_term:put(load, {Done, Stop}),
     ok.
 
-caller(Node, Done, Stop) ->
+caller(Node, Done, Stop, Pause) ->
     case atomics:get(Stop, 1) of
         0 ->
             {get, _} = gen_server:call({load, Node}, {get, erlang:unique_integer()}, infinity),
             counters:add(Done, 1, 1),
-            caller(Node, Done, Stop);
+            Pause > 0 andalso timer:sleep(Pause),
+            caller(Node, Done, Stop, Pause);
         _ ->
             ok
     end.

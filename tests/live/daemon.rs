@@ -25,6 +25,7 @@ pub struct Watch {
     policy: String,
     folder: PathBuf,
     words: Vec<String>,
+    variables: Vec<(String, String)>,
     as_service: bool,
 }
 
@@ -50,9 +51,26 @@ impl Watch {
         Self::with(host, BackEnd::Ebpf, vec!["--cgroup".into(), cgroup.display().to_string()])
     }
 
+    /// A daemon in a host's network for the interfaces that its further words name.
+    ///
+    /// # Panics
+    /// Where it has no folder.
+    #[must_use]
+    pub fn on_interfaces(host: &Host, back_end: BackEnd) -> Self {
+        Self::with(host, back_end, Vec::new())
+    }
+
     fn with(host: &Host, back_end: BackEnd, words: Vec<String>) -> Self {
         let folder = tempfile::Builder::new().prefix("daemon.").tempdir_in(host.home()).expect("a folder").keep();
-        Self { host: host.clone(), back_end, policy: String::new(), folder, words, as_service: false }
+        Self {
+            host: host.clone(),
+            back_end,
+            policy: String::new(),
+            folder,
+            words,
+            variables: Vec::new(),
+            as_service: false,
+        }
     }
 
     /// As the unit file starts it: by a user who is nobody else, with no rights but the unit's capabilities.
@@ -103,6 +121,13 @@ impl Watch {
         self
     }
 
+    /// With these variables in its environment.
+    #[must_use]
+    pub fn variables(mut self, variables: &[(&str, &str)]) -> Self {
+        self.variables.extend(variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())));
+        self
+    }
+
     /// Starts it and waits until it captures.
     ///
     /// # Panics
@@ -128,7 +153,7 @@ impl Watch {
         if !self.words.iter().any(|word| word == "--http") {
             command.args(["--http", "off"]);
         }
-        command.arg("--socket").arg(self.socket()).args(&self.words);
+        command.arg("--socket").arg(self.socket()).args(&self.words).envs(self.variables.iter().cloned());
         let started = Instant::now();
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the daemon starts");
         let heard = Arc::new(Heard::default());
@@ -411,6 +436,20 @@ impl Daemon {
         let status = status.expect("the daemon lives");
         let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         line.unwrap_or_else(|| panic!("no {field} in {status}")).trim().to_owned()
+    }
+
+    /// Its thread of this name, by its number.
+    ///
+    /// # Panics
+    /// Where there is none.
+    #[must_use]
+    pub fn thread(&self, name: &str) -> u32 {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.process())).expect("the daemon lives").flatten();
+        let named = threads
+            .map(|thread| thread.path())
+            .find(|thread| fs::read_to_string(thread.join("comm")).is_ok_and(|of| of.trim_end() == name));
+        let number = named.and_then(|thread| thread.file_name()?.to_str()?.parse().ok());
+        number.unwrap_or_else(|| panic!("no thread {name}"))
     }
 
     /// What it has open.

@@ -9,7 +9,7 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 const BETWEEN: Duration = Duration::from_millis(10);
 
 /// Asks until there is an answer, or no time is left.
-pub(super) fn in_time<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn in_time<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let answer = ask();

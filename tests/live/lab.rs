@@ -99,7 +99,7 @@ impl Lab {
     ///
     /// # Panics
     /// Where that fails.
-    pub fn cable(&mut self, ends: [(&Host, &str, &str); 2]) {
+    pub fn cable(&self, ends: [(&Host, &str, &str); 2]) {
         let [(a, name_a, _), (b, name_b, _)] = ends;
         ip(&[
             "link",

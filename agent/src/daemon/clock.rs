@@ -1,5 +1,7 @@
 //! What time of day a moment of `CLOCK_MONOTONIC` is.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use distwatch_engine::time::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -53,7 +55,8 @@ fn monotonic() -> u64 {
 }
 
 fn wall() -> i64 {
-    nanos(clock_gettime(ClockId::Realtime))
+    let since = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or_else(|before| -since(before.duration()), since)
 }
 
 const fn nanos(time: rustix::time::Timespec) -> i64 {

@@ -3,6 +3,7 @@
 mod attacks;
 mod blind;
 mod books;
+mod clock;
 mod interfaces;
 mod latency;
 mod links;
@@ -14,11 +15,12 @@ mod prometheus;
 mod reload;
 mod restart;
 mod shells;
+mod watchdog;
 
 /// Leaves a test, loudly, on a machine that cannot do it.
 macro_rules! live {
-    ($test:literal) => {
-        if !e2e::live::possible($test) {
+    ($test:literal $(, $program:literal)*) => {
+        if !e2e::live::possible_with($test, &[$($program),*]) {
             return;
         }
     };

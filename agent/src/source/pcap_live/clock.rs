@@ -1,5 +1,7 @@
 //! From the wall clock, which the kernel stamps packets with, to the monotonic one.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use rustix::time::{ClockId, clock_gettime};
 
 /// How long a packet may have waited in the kernel's buffer although nothing was to be read: a block of the buffer is
@@ -17,17 +19,22 @@ pub(super) struct Now {
 impl Now {
     /// Reads both clocks, the wall clock between two readings of the other.
     pub(super) fn read() -> Self {
-        let before = nanos(ClockId::Monotonic);
-        let wall = nanos(ClockId::Realtime);
-        let monotonic = nanos(ClockId::Monotonic);
+        let before = monotonic_nanos();
+        let wall = wall_nanos();
+        let monotonic = monotonic_nanos();
         let middle = (before + monotonic) / 2;
         Self { monotonic: u64::try_from(monotonic).unwrap_or(0), ahead: wall - middle }
     }
 }
 
-fn nanos(clock: ClockId) -> i128 {
-    let time = clock_gettime(clock);
+fn monotonic_nanos() -> i128 {
+    let time = clock_gettime(ClockId::Monotonic);
     i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}
+
+fn wall_nanos() -> i128 {
+    let since = |duration: Duration| i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX);
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or_else(|before| -since(before.duration()), since)
 }
 
 /// Converts stamps. A stamp was made by the wall clock as it was set when the packet passed, which may be another setting
