@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::super::measure::median;
 use super::super::table::Table;
-use super::tap::Tap;
+use super::tap::{Tap, suricata};
 
 /// Processes that call at the same time.
 const CALLERS: u32 = 16;
@@ -78,9 +78,12 @@ pub(super) fn clear(table: &mut Table, rounds: usize, seconds: u64) -> Result<()
     let mut lab = Lab::new();
     let hosts = [lab.host("a", 1), lab.host("b", 2)];
     let mut pair = Pair::start(hosts, |_| NodeOptions::default());
-    let taps = [Tap::Nothing, Tap::Ours, Tap::OursByPcap, Tap::BareLoop, Tap::Tcpdump];
+    let mut taps = vec![Tap::Nothing, Tap::Ours, Tap::OursByPcap, Tap::BareLoop, Tap::Tcpdump];
+    taps.extend(suricata().map(|_| Tap::Suricata));
     let all = pair.rounds(rounds, &taps, |pair| pair.calls(Duration::from_secs(seconds)))?;
-    let [none, ours, by_pcap, bare, tcpdump] = all.as_slice() else { unreachable!("as many as there are taps") };
+    let [none, ours, by_pcap, bare, tcpdump, suricata @ ..] = all.as_slice() else {
+        unreachable!("as many as there are taps")
+    };
 
     ratio(
         table,
@@ -91,6 +94,14 @@ pub(super) fn clear(table: &mut Table, rounds: usize, seconds: u64) -> Result<()
         "<= 1.1",
     );
     ratio(table, "P9", "the same by libpcap", by_pcap, bare, "<= 1.1");
+    match suricata {
+        [suricata] => beside_suricata(table, "calls", [none, ours, suricata]),
+        _ => table.left_out(
+            "P9",
+            "CPU per GB against Suricata's",
+            "BENCH_SURICATA names no folder with usr/bin/suricata",
+        ),
+    }
     ratio(table, "P9", "eBPF against no monitor", ours, none, "");
     ratio(table, "P9", "the bare loop against no monitor", bare, none, "");
     ratio(table, "P9", "`tcpdump -w /dev/null` against no monitor", tcpdump, none, "");
@@ -107,6 +118,44 @@ pub(super) fn clear(table: &mut Table, rounds: usize, seconds: u64) -> Result<()
         table.figure("P10", &format!("packets lost by {name} in all rounds"), lost, "0");
     }
     Ok(())
+}
+
+/// Messages of a megabyte in clear, in packets of the network's own size: where Suricata is, beside it.
+pub(super) fn bulk(table: &mut Table, rounds: usize, megabytes: u64) -> Result<()> {
+    if suricata().is_none() {
+        return Ok(());
+    }
+    let mut lab = Lab::new();
+    let hosts = [lab.host("a", 1), lab.host("b", 2)];
+    for host in &hosts {
+        let mut command = host.observer("ethtool");
+        let done = command.args(["-K", "eth0", "tso", "off", "gso", "off", "gro", "off"]).output();
+        if !done.is_ok_and(|output| output.status.success()) {
+            table.left_out("P9", "bulk in clear", "ethtool is not installed, which turns offloads off");
+            return Ok(());
+        }
+    }
+    let mut pair = Pair::start(hosts, |_| NodeOptions::default());
+    let all = pair.rounds(rounds, &[Tap::Nothing, Tap::Ours, Tap::Suricata], |pair| pair.volume(megabytes))?;
+    let [none, ours, suricata] = all.as_slice() else { unreachable!("as many as there are taps") };
+    beside_suricata(table, "messages of a megabyte", [none, ours, suricata]);
+    ratio(table, "P9", "messages of a megabyte in clear: eBPF against no monitor", ours, none, "");
+    let lost = ours.iter().map(|sample| sample.lost).sum();
+    table.figure("P9", "messages of a megabyte in clear: packets lost by eBPF", lost, "0");
+    Ok(())
+}
+
+fn beside_suricata(table: &mut Table, what: &str, [none, ours, suricata]: [&[Sample]; 3]) {
+    let about =
+        format!("{what} in clear, eBPF: CPU per GB against Suricata's, which has no rules and knows no distribution");
+    ratio(table, "P9", &about, ours, suricata, "<= 0.6");
+    let each = |of: fn(&Sample, &Sample) -> f64| -> Vec<f64> {
+        none.iter().zip(ours).zip(suricata).map(|((none, ours), theirs)| of(ours, none) / of(theirs, none)).collect()
+    };
+    let extra = each(|sample, none| sample.cpu - none.cpu);
+    table.ratios("P9", "the same without what the nodes themselves cost", &extra, "", String::new());
+    let tap = each(|sample, _| sample.tap / sample.gigabytes);
+    table.ratios("P9", "CPU per GB of the monitor's own process against Suricata's", &tap, "", String::new());
 }
 
 fn ratio(table: &mut Table, id: &str, what: &str, ours: &[Sample], other: &[Sample], goal: &str) {

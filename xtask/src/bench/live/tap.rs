@@ -25,6 +25,8 @@ pub(super) enum Tap {
     Tcpdump,
     /// libpcap's loop, which looks at every packet once.
     BareLoop,
+    /// Suricata without rules, by its own capture, where it is installed: see [`suricata`].
+    Suricata,
 }
 
 /// A tap at work.
@@ -50,6 +52,7 @@ impl Tap {
                 let mut command = host.observer(bare_loop()?);
                 Running::Other(ready(command.arg("eth0").stdout(Stdio::piped()))?)
             }
+            Self::Suricata => Running::Other(start_suricata(host)?),
         })
     }
 }
@@ -94,6 +97,34 @@ fn ready(command: &mut Command) -> Result<Child> {
     };
     ensure!(!line.is_empty(), "{command:?} ended at once");
     Ok(child)
+}
+
+/// The folder that Suricata is installed below, as `BENCH_SURICATA` says: `/`, or that of another system.
+pub(super) fn suricata() -> Option<PathBuf> {
+    let root = PathBuf::from(std::env::var_os("BENCH_SURICATA")?);
+    root.join("usr/bin/suricata").exists().then_some(root)
+}
+
+/// In mounts of its own, that end with it: it looks at the interfaces of the host in `/sys`.
+fn start_suricata(host: &Host) -> Result<Child> {
+    const SCRIPT: &str = "mount -t proc proc \"$0/proc\" && mount -t sysfs sysfs \"$0/sys\" \
+        && mount -t tmpfs tmpfs \"$0/run\" && mkdir \"$0/run/log\" \
+        && exec chroot \"$0\" /usr/bin/suricata -c /etc/suricata/suricata.yaml -S /dev/null -l /run/log \
+        --set default-rule-path=/run --af-packet=eth0 2>&1";
+    let root = suricata().context("Suricata is not where BENCH_SURICATA says")?;
+    let mut command = host.observer("unshare");
+    command.args(["--mount", "sh", "-c", SCRIPT]).arg(root).stdout(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("{command:?}"))?;
+    let mut output = BufReader::new(child.stdout.take().context("a pipe")?);
+    let (mut line, mut all) = (String::new(), String::new());
+    while output.read_line(&mut line)? > 0 {
+        if line.contains("Engine started") {
+            std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+            return Ok(child);
+        }
+        all.push_str(&std::mem::take(&mut line));
+    }
+    anyhow::bail!("Suricata ended at once:\n{all}")
 }
 
 /// The bare loop, built once.
