@@ -2,13 +2,16 @@
 //!
 //! What is promised: a record that [`Spool::append`] returned for is in the kernel, so that the end of this process
 //! does not lose it, however it comes; [`Spool::sync`] brings it to the disk. The cursor only moves over records that
-//! are done. What a crash left half-written at the end of a segment is found by its checksum and cut off.
+//! are done. What a crash left half-written at the end of a segment is found by its checksum and cut off. A start reads the
+//! segment that was written last and the one that the cursor stands in; of the others it is known how many records they have,
+//! so that it takes no longer where there are tens of gigabytes.
 //!
 //! One thread appends at a time and one reads. Neither waits for the other's disk, and whoever asks how much there is
 //! waits for none: what is known of the segments is never held while a file is worked on.
 
 mod cursor;
 pub(crate) mod entry;
+mod finished;
 
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -20,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::deliver::Entry;
 use crate::disk::is_full;
 use entry::Found;
+use finished::Finished;
 
 /// What every segment begins with: that it is one, and the version of its layout.
 const MAGIC: &[u8; 8] = b"DWSPOOL\x01";
@@ -101,9 +105,11 @@ struct State {
     unsynced: Vec<Arc<File>>,
     /// Segments that nobody needs any more, and whose files are still there.
     garbage: Vec<u64>,
+    /// Lines in the file of finished segments.
+    lines: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Segment {
     number: u64,
     bytes: u64,
@@ -138,6 +144,8 @@ impl Spool {
         let mut next_number = saved.segment + 1;
         // One without a lock was never used.
         let numbers = if lock.is_some() { numbers(dir)? } else { Vec::new() };
+        let (finished, mut lines) = finished::load(dir);
+        let mut news = false;
         for number in numbers {
             next_number = next_number.max(number + 1);
             let path = path(dir, number);
@@ -145,8 +153,15 @@ impl Spool {
                 fs::remove_file(path)?;
                 continue;
             }
-            let until = if number == saved.segment { saved.offset } else { 0 };
-            let (segment, done_until, torn) = scan(&path, number, until)?;
+            let known = finished.get(&number).filter(|_| number > saved.segment);
+            let (segment, done_until, torn) = match known {
+                Some(known) if fs::metadata(&path)?.len() == known.bytes => (Segment::of(number, known), BEGINNING, 0),
+                _ => {
+                    news = true;
+                    let until = if number == saved.segment { saved.offset } else { 0 };
+                    scan(&path, number, until)?
+                }
+            };
             opened.torn_bytes += torn;
             if segment.done == segment.records {
                 fs::remove_file(path)?;
@@ -155,6 +170,10 @@ impl Spool {
             opened.waiting += segment.records - segment.done;
             start.get_or_insert(Place { segment: number, offset: done_until });
             segments.push_back(segment);
+        }
+        // Without it the next start takes longer, and that is all.
+        if (news || lines > segments.len() as u64 + finished::GONE) && finished::replace(dir, segments.iter()).is_ok() {
+            lines = segments.len() as u64;
         }
         let start = start.unwrap_or(Place { segment: next_number, offset: BEGINNING });
         let state = State {
@@ -167,6 +186,7 @@ impl Spool {
             saved,
             unsynced: Vec::new(),
             garbage: Vec::new(),
+            lines,
         };
         let (state, reading, lock) = (Mutex::new(state), Mutex::new(None), Mutex::new(lock));
         let spool = Self { dir: dir.to_path_buf(), state, reading, lock };
@@ -367,12 +387,29 @@ impl Spool {
             state.next_number
         };
         let file = Arc::new(begin_segment(&path(&self.dir, number))?);
+        self.note_finished();
         let mut state = self.state();
         state.next_number = number + 1;
         state.writer = Some(Arc::clone(&file));
         state.segments.push_back(Segment { number, bytes: BEGINNING, records: 0, read: 0, done: 0 });
         state.remove_done();
         Ok(End { place: Place { segment: number, offset: BEGINNING }, file })
+    }
+
+    /// Says how many records the last segment has, to which nothing comes any more.
+    fn note_finished(&self) {
+        let (last, all) = {
+            let state = self.state();
+            let Some(last) = state.segments.back().filter(|last| last.done < last.records) else { return };
+            let too_many = state.lines > 2 * state.segments.len() as u64 + finished::GONE;
+            (last.clone(), too_many.then(|| state.segments.clone()))
+        };
+        // Where it cannot be written the next start takes longer, and that is all.
+        match &all {
+            Some(all) if finished::replace(&self.dir, all.iter()).is_ok() => self.state().lines = all.len() as u64,
+            None if finished::add(&self.dir, &last).is_ok() => self.state().lines += 1,
+            _ => {}
+        }
     }
 
     /// Removes the files of segments that nobody needs any more.
@@ -457,6 +494,13 @@ fn begin_segment(path: &Path) -> io::Result<File> {
         return Err(error);
     }
     Ok(file)
+}
+
+impl Segment {
+    /// One of which nothing is done.
+    const fn of(number: u64, known: &Finished) -> Self {
+        Self { number, bytes: known.bytes, records: known.records, read: 0, done: 0 }
+    }
 }
 
 impl State {

@@ -237,3 +237,67 @@ proptest! {
         prop_assert_eq!(take(&spool, true), [0, 1, 2]);
     }
 }
+
+#[test]
+fn a_start_reads_no_more_than_the_ends_however_much_waits() {
+    /// Three gigabytes, of which nothing is on the disk: reading them would find nothing but damage.
+    const SEGMENTS: u64 = 800;
+    const LARGE: u64 = 4 * MIB;
+    let dir = tempfile::tempdir().unwrap();
+    let done = {
+        let (spool, _) = open(dir.path());
+        put(&spool, 0..100);
+        let part = spool.read(60, MIB as usize);
+        spool.done(part.end, part.entries.len() as u64);
+        spool.save_cursor(false).unwrap();
+        part.entries.len() as u64
+    };
+    let sparse: Vec<Segment> =
+        (10..10 + SEGMENTS).map(|number| Segment { number, bytes: LARGE, records: 1000, read: 0, done: 0 }).collect();
+    for segment in &sparse {
+        File::create(path(dir.path(), segment.number)).unwrap().set_len(LARGE).unwrap();
+    }
+    finished::replace(dir.path(), sparse.iter()).unwrap();
+    for _ in 0..2 {
+        let (spool, opened) = Spool::open(dir.path(), u64::MAX).unwrap();
+        assert_eq!(opened, Opened { waiting: 100 - done + SEGMENTS * 1000, torn_bytes: 0, cursor_lost: false });
+        assert_eq!(spool.read(1, 1).entries.len(), 1, "what was written by the first run");
+    }
+    // One that is not as long as it was is read, and found to be nothing.
+    File::options().write(true).open(path(dir.path(), 12)).unwrap().set_len(LARGE / 2).unwrap();
+    let (spool, opened) = Spool::open(dir.path(), u64::MAX).unwrap();
+    assert_eq!((opened.waiting, opened.torn_bytes), (100 - done + (SEGMENTS - 1) * 1000, LARGE / 2));
+    assert_eq!(take(&spool, true).len() as u64, 100 - done, "what is there is read");
+    drop(spool);
+}
+
+#[test]
+fn finished_segments_are_known_to_the_next_run_and_the_file_about_them_stays_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path());
+    let mut under_way = VecDeque::new();
+    // A segment each round, and the server three of them behind.
+    for round in 0..600 {
+        put(&spool, round * 200..(round + 1) * 200);
+        let part = spool.read(200, MIB as usize);
+        under_way.push_back((part.end, part.entries.len() as u64));
+        if under_way.len() > 3
+            && let Some((end, records)) = under_way.pop_front()
+        {
+            spool.done(end, records);
+        }
+    }
+    spool.save_cursor(false).unwrap();
+    let (known, lines) = finished::load(dir.path());
+    assert!(lines <= 2 * segments(dir.path()) as u64 + finished::GONE + 1, "{lines}");
+    let waiting = spool.waiting();
+    let finished: Vec<Segment> = spool.state().segments.iter().rev().skip(1).cloned().collect();
+    assert!(finished.len() > 1, "{finished:?}");
+    for segment in finished {
+        assert_eq!(known[&segment.number], Finished { bytes: segment.bytes, records: segment.records });
+    }
+    drop(spool);
+    let (spool, opened) = open(dir.path());
+    assert_eq!(opened, Opened { waiting, torn_bytes: 0, cursor_lost: false });
+    assert_eq!(take(&spool, true), ((120_000 - waiting as i64)..120_000).collect::<Vec<_>>());
+}
