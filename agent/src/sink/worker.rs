@@ -191,6 +191,10 @@ impl Worker {
             if !self.pause(wait).await {
                 return Ended::Leave(rest.len());
             }
+            // This may take long, and what was done before it need not be sent again by the next run.
+            if self.cursor_saved.elapsed() >= CURSOR_INTERVAL {
+                self.save_cursor().await;
+            }
             if rewound {
                 return Ended::Rewound;
             }
@@ -445,6 +449,49 @@ mod tests {
         };
         let (time, event_type) = (Timestamp::EPOCH, EventType::Alert);
         Arc::new(Outgoing { time, event_type, alert: Some(facts), line: line.as_bytes().into() })
+    }
+
+    /// Takes the first batch and nothing after it.
+    struct Brief(bool);
+
+    impl Deliver for Brief {
+        fn batch(&self) -> Batch {
+            Batch { records: 1, bytes: 1 << 20, wait: Duration::ZERO }
+        }
+
+        fn send<'a>(&'a mut self, _: &'a [Entry]) -> Sending<'a> {
+            let outcome = if self.0 { Outcome::retry("not any more") } else { Outcome::DONE };
+            self.0 = true;
+            Box::pin(async { outcome })
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_before_a_long_failure_is_not_sent_again_after_kill_9() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open("test", dir.path(), 1 << 20, Fsync::Never).unwrap());
+        ["1", "2"].iter().for_each(|line| store.push(&alert(line)));
+        let (_orders, control) = watch::channel(Control { phase: Phase::Run, reopen: 0 });
+        let settings = Settings { retry_first: Duration::from_millis(10), ..Settings::default() };
+        let worker = Worker::new(Arc::clone(&store), Box::new(Brief(false)), &settings, control);
+        let task = tokio::spawn(worker.run());
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !dir.path().join("cursor").exists() {
+            assert!(Instant::now() < deadline, "the cursor is saved while the failure goes on");
+            sleep(Duration::from_millis(1)).await;
+        }
+        task.abort();
+        assert!(task.await.is_err());
+        drop(store);
+        // What it did on the disk may take a moment to end.
+        let store = loop {
+            match Store::open("test", dir.path(), 1 << 20, Fsync::Never) {
+                Ok(store) => break store,
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+            sleep(Duration::from_millis(1)).await;
+        };
+        assert_eq!(store.queued(), 1, "the second alone");
     }
 
     #[tokio::test]
