@@ -48,10 +48,10 @@ use crate::cmd::{Exit, Explain as _};
 use crate::config::{Config, ConfigErrors};
 use crate::host::{Inventory, Snapshot};
 use crate::http::{self, Listener, Recent, Reload, Server, Sources};
-use crate::notify;
 use crate::privilege::{Applied, Layer, Sandbox};
 use crate::sink::{self, Sinks};
 use crate::source::live::LiveSource;
+use crate::{notify, priority};
 
 /// How long what was written last may take to go out.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -162,6 +162,8 @@ async fn supervise(
     let thread = std::thread::Builder::new().name("capture".into()).spawn(move || {
         let _ = ended.send(monitor.run());
     })?;
+    // What sinks do is done by this thread and those that it starts for them.
+    priority::give_way();
     tracing::info!(socket = %run.socket.display(), "capturing");
     let sources = |commands: Sender<Command>| Sources {
         ask: Box::new(move |answer| commands.send(Command::Picture(answer)).is_ok()),

@@ -13,6 +13,7 @@ pub mod logging;
 pub mod near;
 pub mod notify;
 pub mod pipeline;
+mod priority;
 pub mod privilege;
 pub mod record;
 pub mod report;

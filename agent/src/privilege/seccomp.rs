@@ -66,6 +66,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getgroups,
     libc::SYS_getpgid,
     libc::SYS_getpid,
+    libc::SYS_getpriority,
     libc::SYS_getppid,
     libc::SYS_getresgid,
     libc::SYS_getresuid,
@@ -75,6 +76,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_getuid,
     libc::SYS_prlimit64,
     libc::SYS_sysinfo,
+    libc::SYS_setpriority,
     libc::SYS_umask,
     libc::SYS_uname,
     // clocks and timers

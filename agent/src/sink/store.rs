@@ -21,9 +21,9 @@ use super::settings::Fsync;
 use super::spool::{Place, Spool, entry};
 use super::status::{Counters, Fate};
 
-/// Octets that a sink's queue may hold: some thousand records, or half a second of a busy link's. Lines are shared, so
-/// ten sinks with full queues hold the same ones.
-const QUEUE_BYTES: usize = 4 << 20;
+/// Octets that a sink's queue may hold: a second of ten thousand records, for a disk or a processor that has something else to do.
+/// Lines are shared, so ten sinks with full queues hold the same ones.
+const QUEUE_BYTES: usize = 8 << 20;
 
 /// What a record costs besides its line.
 const RECORD_COST: usize = 200;

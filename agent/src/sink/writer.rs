@@ -1,4 +1,7 @@
-//! The thread that empties all queues into their spools, so that the analysis does not.
+//! The thread that empties all queues into their spools, so that the analysis does not, and the one that brings them to the disk.
+//!
+//! Two of them, because bringing something to the disk may take a second where others use it too, and the queues must be emptied
+//! meanwhile.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +19,7 @@ const GATHER: Duration = Duration::from_millis(10);
 /// How often what waits is brought to the disk.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long it sleeps where nothing happens. Any record wakes it up.
+/// How long a thread sleeps where nothing happens. Any record wakes it up.
 const IDLE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -33,14 +36,21 @@ struct Orders {
 }
 
 impl Writer {
-    /// Starts the thread.
+    /// Starts the threads.
     ///
     /// # Errors
     /// The system has none to give.
     pub(crate) fn start(lanes: Arc<Lanes>) -> io::Result<Self> {
         let orders = Arc::new(Orders { asleep: AtomicBool::new(false), stop: AtomicBool::new(false) });
+        let (all, own) = (Arc::clone(&lanes), Arc::clone(&orders));
+        let syncing = thread::Builder::new().name("spools-to-disk".into()).spawn(move || bring_to_disk(&all, &own))?;
         let own = Arc::clone(&orders);
-        let handle = thread::Builder::new().name("spools".into()).spawn(move || work(&lanes, &own))?;
+        let handle = thread::Builder::new().name("spools".into()).spawn(move || {
+            work(&lanes, &own, syncing.thread());
+            syncing.thread().unpark();
+            // A panic of it has been printed.
+            let _ = syncing.join();
+        })?;
         Ok(Self { orders, thread: handle.thread().clone(), handle: Mutex::new(Some(handle)) })
     }
 
@@ -51,7 +61,7 @@ impl Writer {
         }
     }
 
-    /// Lets the thread end, after writing what is in the queues. Whoever joins the handle waits for the disk.
+    /// Lets the threads end, after writing what is in the queues. Whoever joins the handle waits for the disk.
     pub(crate) fn stop(&self) -> Option<JoinHandle<()>> {
         self.orders.stop.store(true, Ordering::SeqCst);
         self.thread.unpark();
@@ -68,18 +78,17 @@ impl Drop for Writer {
     }
 }
 
-fn work(lanes: &Lanes, orders: &Orders) {
+fn work(lanes: &Lanes, orders: &Orders, syncing: &Thread) {
     let mut buffer = Vec::new();
-    let mut synced = Instant::now();
     while !orders.stop.load(Ordering::SeqCst) {
         let stores = stores(lanes);
-        let due = synced.elapsed() >= SYNC_INTERVAL;
         let mut wrote = false;
         for store in &stores {
-            wrote |= round(store, due, &mut buffer);
+            wrote |= store.write(&mut buffer);
         }
-        if due {
-            synced = Instant::now();
+        // An alert is written by whoever brings it, so there may be something to bring to the disk without a write of ours.
+        if stores.iter().any(|store| store.spool.has_unsynced()) {
+            syncing.unpark();
         }
         if wrote {
             thread::park_timeout(GATHER);
@@ -103,39 +112,61 @@ fn work(lanes: &Lanes, orders: &Orders) {
     }
 }
 
+/// Brings to the disk what is due, until it is told to stop.
+fn bring_to_disk(lanes: &Lanes, orders: &Orders) {
+    let mut last = Instant::now();
+    while !orders.stop.load(Ordering::SeqCst) {
+        let due = last.elapsed() >= SYNC_INTERVAL;
+        let stores = stores(lanes);
+        stores.iter().for_each(|store| sync(store, due));
+        if due {
+            last = Instant::now();
+        }
+        let rest = stores.iter().map(|store| rest_from_syncing(store, last.elapsed())).min().unwrap_or(IDLE);
+        drop(stores);
+        // What is written meanwhile ends it at once.
+        thread::park_timeout(rest);
+    }
+}
+
 fn stores(lanes: &Lanes) -> Vec<Arc<Store>> {
     lanes.all().iter().map(|lane| Arc::clone(&lane.store)).collect()
 }
 
-/// Writes what waits for a spool, and brings it to the disk where that is due. Returns whether there was anything.
-fn round(store: &Store, due: bool, buffer: &mut Vec<u8>) -> bool {
-    let wrote = store.write(buffer);
-    // An alert is written by whoever brings it, so there may be something to bring to the disk without a write of ours.
-    match *store.fsync() {
+/// Brings a spool to the disk where that is wanted now.
+fn sync(store: &Store, due: bool) {
+    let policy = *store.fsync();
+    match policy {
         Fsync::Always => store.sync(),
         Fsync::Interval if due => store.sync(),
         Fsync::Interval | Fsync::Never => {}
     }
-    wrote
 }
 
-/// How long nothing needs to be done for a spool; `None` where something does now.
+/// How long nothing needs to be written to a spool; `None` where something does now.
 fn rest(store: &Store) -> Option<Duration> {
     if store.is_failing() {
         return Some(DISK_RETRY / 2);
     }
-    let unsynced = store.spool.has_unsynced();
-    match *store.fsync() {
-        _ if store.has_queued() => None,
-        Fsync::Always if unsynced => None,
-        Fsync::Interval if unsynced => Some(SYNC_INTERVAL),
-        _ => Some(IDLE),
+    if store.has_queued() { None } else { Some(IDLE) }
+}
+
+/// How long nothing needs to be brought to the disk, so long after the last time.
+fn rest_from_syncing(store: &Store, since: Duration) -> Duration {
+    let policy = *store.fsync();
+    match policy {
+        Fsync::Always if store.spool.has_unsynced() => Duration::ZERO,
+        Fsync::Interval if store.spool.has_unsynced() => SYNC_INTERVAL.saturating_sub(since),
+        _ => IDLE,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::super::outgoing::{AlertFacts, Outgoing};
+    use super::super::{Place, Settings};
     use super::*;
     use crate::record::EventType;
     use distwatch_engine::model::{AlertStatus, Severity};
@@ -162,24 +193,47 @@ mod tests {
         let store = store(dir.path(), Fsync::Always);
         store.push(&record(EventType::Alert));
         assert!(store.spool.has_unsynced());
-        assert_eq!(rest(&store), None, "it does not sleep over it");
-        round(&store, false, &mut Vec::new());
+        assert_eq!(rest_from_syncing(&store, Duration::ZERO), Duration::ZERO, "it does not sleep over it");
+        sync(&store, false);
         assert!(!store.spool.has_unsynced());
-        assert_eq!(rest(&store), Some(IDLE));
+        assert_eq!(rest_from_syncing(&store, Duration::ZERO), IDLE);
     }
 
     #[test]
     fn what_is_to_be_on_the_disk_within_a_second_is_not_slept_over() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path(), Fsync::Interval);
-        assert_eq!(rest(&store), Some(IDLE));
+        assert_eq!(rest_from_syncing(&store, Duration::ZERO), IDLE);
         store.push(&record(EventType::Alert));
-        assert_eq!(rest(&store), Some(SYNC_INTERVAL));
-        round(&store, false, &mut Vec::new());
+        assert_eq!(rest_from_syncing(&store, SYNC_INTERVAL / 4), SYNC_INTERVAL / 4 * 3);
+        sync(&store, false);
         assert!(store.spool.has_unsynced(), "it is not due");
-        round(&store, true, &mut Vec::new());
+        sync(&store, true);
         assert!(!store.spool.has_unsynced());
+        assert_eq!(rest(&store), Some(IDLE));
         store.push(&record(EventType::Link));
         assert_eq!(rest(&store), None, "a queue is written at once");
+    }
+
+    #[test]
+    fn queues_are_emptied_and_brought_to_the_disk_without_being_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut settings = Settings { name: "test".into(), kind: "file".into(), ..Settings::default() };
+        (settings.fsync, settings.file.path) = (Fsync::Always, dir.path().join("out"));
+        let place = Place { spools: dir.path().into(), host: "h".into() };
+        let made = place.make(&[settings], HashMap::new()).unwrap();
+        let store = Arc::clone(&made[0].0.store);
+        let lanes = Arc::new(Lanes::default());
+        lanes.become_these(made.iter().map(|(lane, ..)| Arc::clone(lane)).collect());
+        let writer = Writer::start(Arc::clone(&lanes)).unwrap();
+        for number in 1..4 {
+            store.push(&record(EventType::Link));
+            writer.wake();
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while store.spool.has_unsynced() || store.spool.waiting() < number {
+                assert!(Instant::now() < deadline, "it is on the disk");
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
     }
 }
