@@ -429,6 +429,24 @@ fn what_is_shown_says_the_same_when_it_is_read() {
 }
 
 #[test]
+fn values_of_headers_are_not_shown_and_secret_ones_are_files_and_variables() {
+    let config = right(
+        "[[sink]]\ntype = \"otlp\"\nurl = \"http://x\"\nheaders = { X-Scope = \"hunter2\" }\n\
+         header_files = { Authorization = \"/etc/secret\" }\nheader_env = { X-Key = \"DW_KEY\" }\n",
+    );
+    let sink = &config.sinks[0];
+    assert_eq!(sink.headers["X-Scope"], "hunter2");
+    assert_eq!(sink.header_files["Authorization"].file.as_deref(), Some(Path::new("/etc/secret")));
+    assert_eq!(sink.header_env["X-Key"].env.as_deref(), Some("DW_KEY"));
+    assert_eq!(sink.secrets().into_iter().filter(|secret| !secret.is_unset()).count(), 2);
+    // What decides whether a sink has changed has the value.
+    assert!(super::sink_text(sink).contains("hunter2"));
+    let text = shown(config);
+    assert!(!text.contains("hunter2") && text.contains("X-Scope"), "{text}");
+    assert_eq!(shown(right(&text)), text);
+}
+
+#[test]
 fn words_that_a_cookie_must_not_be_are_counted_and_not_shown() {
     let text = shown(right(CONTRACT));
     assert!(text.contains("# 2 words of the operator's own"), "{text}");
@@ -494,6 +512,26 @@ fn sinks_are_read_with_their_defaults_and_the_mistakes_in_them_are_told() {
         (
             "[[sink]]\ntype = \"webhook\"\nurl = \"http://x\"\nheaders = { Webhook-Id = \"1\" }",
             "4:13: sink.headers: `Webhook-Id` is set by the sink",
+        ),
+        (
+            "[[sink]]\ntype = \"webhook\"\nurl = \"http://x\"\nheader_files = { \"a b\" = \"hunter2\" }",
+            "4:18: sink.header_files: `a b` is no name of a header",
+        ),
+        (
+            "[[sink]]\ntype = \"otlp\"\nurl = \"http://x/v1/logs\"\nprotocol = \"grpc\"",
+            "3:7: sink.url: an address of gRPC has no path",
+        ),
+        (
+            "[[sink]]\ntype = \"otlp\"\nurl = \"http://x\"\nheader_env = { X-Key = \"hunter 2\" }",
+            "4:24: sink.header_env: it is no name of a variable",
+        ),
+        (
+            "[[sink]]\ntype = \"otlp\"\nurl = \"http://x\"\ntoken_env = \"A\"\nheader_files = { Authorization = \"hunter2\" }",
+            "5:18: sink.header_files: `Authorization` is given by `token_file` already",
+        ),
+        (
+            "[[sink]]\ntype = \"otlp\"\nurl = \"http://x\"\nheaders = { X-Key = \"hunter2\" }\nheader_files = { x-key = \"f\" }",
+            "5:18: sink.header_files: `x-key` is given by `headers` already",
         ),
         (
             "[[sink]]\ntype = \"file\"\npath = \"/records\"",

@@ -1,5 +1,7 @@
 //! Requests to servers that speak HTTP, and what their answers mean (the one user of reqwest).
 
+pub(crate) mod grpc;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 pub(crate) use reqwest::Url;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT};
-use reqwest::{Client, Response, StatusCode};
+use reqwest::{Client, ClientBuilder, Response, StatusCode};
+use rustls::ClientConfig;
 
 use super::deliver::Outcome;
 use super::settings::{Auth, Settings};
@@ -46,27 +49,58 @@ impl Http {
     /// # Errors
     /// A secret or a certificate cannot be read.
     pub(crate) fn new(settings: &Settings, urls: &[Url]) -> Result<Self, String> {
+        Self::with(settings, urls, |builder, tls, _| builder.tls_backend_preconfigured(tls))
+    }
+
+    /// A client that speaks HTTP/2 and nothing else, as gRPC wants it.
+    ///
+    /// # Errors
+    /// A secret or a certificate cannot be read.
+    pub(crate) fn only_http_2(settings: &Settings, urls: &[Url]) -> Result<Self, String> {
+        // A connection on which nothing comes back any more is given up while a call waits for its answer, so that the next
+        // call has another one.
+        let half = settings.timeout / 2;
+        Self::with(settings, urls, |builder, mut tls, encrypted| {
+            tls.alpn_protocols = vec![b"h2".to_vec()];
+            let builder = builder
+                .http2_prior_knowledge()
+                .http2_keep_alive_interval(half)
+                .http2_keep_alive_timeout(half)
+                .tls_backend_preconfigured(tls);
+            // Proxies take requests in clear as HTTP/1.
+            if encrypted { builder } else { builder.no_proxy() }
+        })
+    }
+
+    fn with(
+        settings: &Settings,
+        urls: &[Url],
+        dress: impl FnOnce(ClientBuilder, ClientConfig, bool) -> ClientBuilder,
+    ) -> Result<Self, String> {
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(concat!("distwatch/", env!("CARGO_PKG_VERSION"))));
         for (name, value) in &settings.headers {
             let name: HeaderName = name.parse().map_err(|_| format!("`{name}` is no name of a header"))?;
             headers.insert(name, value.parse().map_err(|_| "a header has a value that none can have".to_owned())?);
         }
+        for (name, secret) in settings.secret_headers() {
+            let name: HeaderName = name.parse().map_err(|_| format!("`{name}` is no name of a header"))?;
+            let Some(text) = secret.read()? else { continue };
+            headers.insert(name, sensitive(&text)?);
+        }
         if let Some(value) = authorization(&settings.auth)? {
             headers.insert(AUTHORIZATION, value);
         }
         let encrypted = urls.iter().any(|url| url.scheme() == "https");
         let tls = if encrypted { Arc::unwrap_or_clone(tls::client(&settings.tls)?) } else { tls::none() };
-        let client = Client::builder()
+        let builder = Client::builder()
             .default_headers(headers)
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT.min(settings.timeout))
             .timeout(settings.timeout)
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(1)
-            .tls_backend_preconfigured(tls)
-            .build()
-            .map_err(|error| chain(&error))?;
+            .pool_max_idle_per_host(1);
+        let client = dress(builder, tls, encrypted).build().map_err(|error| chain(&error))?;
         Ok(Self { client })
     }
 
@@ -134,9 +168,14 @@ fn authorization(auth: &Auth) -> Result<Option<HeaderValue>, String> {
         }
         (None, None) => return Ok(None),
     };
+    sensitive(&text).map(Some)
+}
+
+/// A value that nobody prints.
+fn sensitive(text: &str) -> Result<HeaderValue, String> {
     let mut value: HeaderValue = text.parse().map_err(|_| "the secret has characters that no header can have")?;
     value.set_sensitive(true);
-    Ok(Some(value))
+    Ok(value)
 }
 
 async fn judge(mut response: Response) -> Answer {

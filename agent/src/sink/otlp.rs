@@ -1,5 +1,6 @@
-//! `otlp`: OpenTelemetry log records over HTTP, as protocol buffers.
+//! `otlp`: OpenTelemetry log records as protocol buffers, over HTTP or gRPC.
 
+mod grpc;
 mod protobuf;
 
 use std::time::Duration;
@@ -10,14 +11,14 @@ use distwatch_engine::time::Timestamp;
 use super::deliver::{Batch, Deliver, Entry, Outcome, Sending};
 use super::format::{AlertView, render};
 use super::http::{self, Answer, Http, Url};
-use super::settings::{Format, Settings};
+use super::settings::{Format, Protocol, Settings};
 use super::status::now;
 use super::{Context, Kind};
 use protobuf::{Message, refused, text};
 
 pub(super) const KIND: Kind = Kind {
     name: "otlp",
-    help: "an OpenTelemetry collector, by OTLP over HTTP",
+    help: "an OpenTelemetry collector, by OTLP over HTTP or gRPC",
     only_alerts: false,
     alerts_unless_asked: false,
     open,
@@ -26,6 +27,8 @@ pub(super) const KIND: Kind = Kind {
 struct Otlp {
     http: Http,
     url: Url,
+    protocol: Protocol,
+    timeout: Duration,
     format: Format,
     batch: Batch,
     host: String,
@@ -33,11 +36,15 @@ struct Otlp {
 
 fn open(settings: &Settings, context: &Context<'_>) -> Result<Box<dyn Deliver>, String> {
     let mut urls = http::urls(settings)?;
-    let http = Http::new(settings, &urls)?;
-    let url = http::with_path(urls.pop().ok_or("it has no url")?, "/v1/logs");
+    let (http, path) = match settings.protocol {
+        Protocol::Http => (Http::new(settings, &urls)?, "/v1/logs"),
+        Protocol::Grpc => (Http::only_http_2(settings, &urls)?, grpc::EXPORT),
+    };
+    let url = http::with_path(urls.pop().ok_or("it has no url")?, path);
     let wait = settings.batch_wait.unwrap_or(Duration::from_millis(200));
     let batch = Batch { records: settings.batch_records.unwrap_or(1000), bytes: 512 << 10, wait };
-    Ok(Box::new(Otlp { http, url, format: settings.format, batch, host: context.host.to_owned() }))
+    let (protocol, timeout, format) = (settings.protocol, settings.timeout, settings.format);
+    Ok(Box::new(Otlp { http, url, protocol, timeout, format, batch, host: context.host.to_owned() }))
 }
 
 impl Deliver for Otlp {
@@ -48,17 +55,24 @@ impl Deliver for Otlp {
     fn send<'a>(&'a mut self, batch: &'a [Entry]) -> Sending<'a> {
         Box::pin(async move {
             let body = self.body(batch);
+            if self.protocol == Protocol::Grpc {
+                let reply = http::grpc::call(&self.http, &self.url, &body, self.timeout).await;
+                return grpc::outcome(reply, batch.len());
+            }
             match self.http.post(&self.url, &[("content-type", "application/x-protobuf")], body).await {
-                // A partial success must not be sent again (OTLP, "Partial Success").
-                Answer::Taken(response) => match refused(&response) {
-                    Some((records, why)) => {
-                        Outcome::refused(usize::try_from(records).unwrap_or(batch.len()).min(batch.len()), why)
-                    }
-                    None => Outcome::DONE,
-                },
+                Answer::Taken(response) => rejected(&response, batch.len()),
                 answer => answer.outcome(batch.len()),
             }
         })
+    }
+}
+
+/// What an `ExportLogsServiceResponse` says of so many records. A partial success must not be sent again (OTLP, "Partial
+/// Success").
+fn rejected(response: &[u8], records: usize) -> Outcome {
+    match refused(response) {
+        Some((number, why)) => Outcome::refused(usize::try_from(number).unwrap_or(records).min(records), why),
+        None => Outcome::DONE,
     }
 }
 

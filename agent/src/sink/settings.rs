@@ -52,6 +52,12 @@ pub struct Settings {
     pub tls: Tls,
     /// Headers of requests, or of messages.
     pub headers: BTreeMap<String, String>,
+    /// Headers whose values are secrets, in files.
+    pub header_files: BTreeMap<String, Secret>,
+    /// The same in variables of the environment.
+    pub header_env: BTreeMap<String, Secret>,
+    /// `otlp`: what it is spoken over.
+    pub protocol: Protocol,
     /// `file`.
     pub file: FileSettings,
     /// `journald`: the socket.
@@ -71,7 +77,13 @@ pub struct Settings {
 impl Settings {
     /// All secrets that it has.
     pub(crate) fn secrets(&self) -> Vec<&Secret> {
-        vec![&self.secret_url, &self.auth.password, &self.auth.token, &self.webhook.secret]
+        let alone = [&self.secret_url, &self.auth.password, &self.auth.token, &self.webhook.secret];
+        alone.into_iter().chain(self.secret_headers().map(|(_, secret)| secret)).collect()
+    }
+
+    /// All headers whose values are secrets.
+    pub(crate) fn secret_headers(&self) -> impl Iterator<Item = (&String, &Secret)> {
+        self.header_files.iter().chain(&self.header_env)
     }
 }
 
@@ -97,6 +109,9 @@ impl Default for Settings {
             auth: Auth::default(),
             tls: Tls::default(),
             headers: BTreeMap::new(),
+            header_files: BTreeMap::new(),
+            header_env: BTreeMap::new(),
+            protocol: Protocol::Http,
             file: FileSettings::default(),
             socket: PathBuf::from("/run/systemd/journal/socket"),
             syslog: SyslogSettings::default(),
@@ -117,6 +132,15 @@ pub enum Format {
     Ocsf,
     /// Elastic Common Schema.
     Ecs,
+}
+
+/// What OTLP is spoken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// A request of HTTP for each batch.
+    Http,
+    /// A call of gRPC for each batch.
+    Grpc,
 }
 
 /// When a spool is brought to the disk. None of them matters for the end of the process, only for that of the machine.

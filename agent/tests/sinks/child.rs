@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
-use crate::harness::{PATIENCE, Running, numbered, numbers_in};
+use crate::harness::{PATIENCE, Running, numbered, numbers_in, patience};
 
 const STATE: &str = "DISTWATCH_TEST_CHILD_STATE";
 const CONFIG: &str = "DISTWATCH_TEST_CHILD_CONFIG";
@@ -60,7 +60,7 @@ impl Offering {
     /// Waits until it has offered this one.
     pub(crate) fn until_offered(&mut self, number: u64) {
         while self.last < number {
-            let line = self.said.recv_timeout(PATIENCE).expect("it goes on");
+            let line = self.said.recv_timeout(patience()).expect("it goes on");
             self.last = offered(&line).unwrap_or(self.last);
         }
     }
@@ -72,6 +72,13 @@ impl Offering {
             numbers.extend(numbers_in(&self.printed.recv_timeout(PATIENCE).expect("it goes on")));
         }
         numbers
+    }
+
+    /// How much memory it had at most, in MiB.
+    pub(crate) fn peak_memory(&self) -> f64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
     }
 
     /// Kills it at once (SIGKILL), and returns the last number that it had offered by its own word.

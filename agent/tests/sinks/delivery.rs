@@ -10,7 +10,9 @@ use distwatch_engine::event::EventBody;
 use distwatch_engine::model::{AlertStatus, Severity};
 
 use crate::child::Offering;
-use crate::harness::{PATIENCE, Running, SmallDisk, account, alert, losses, numbers_in, outgoing, settle, wait_for};
+use crate::harness::{
+    PATIENCE, Running, SmallDisk, account, alert, losses, numbers_in, outgoing, row, settle, wait_for,
+};
 use crate::standin::{StandIn, counts};
 
 fn file_sink(path: &std::path::Path) -> String {
@@ -114,7 +116,7 @@ fn a_full_disk_is_counted_and_said_and_space_that_returns_is_used() {
     let good = running.until_sent("good");
     let received = numbers_in(&fs::read_to_string(&out).unwrap());
     let account = account(40_000, &received);
-    println!("disk full: {account:?}");
+    row("file", "disk full for 34,000 records; what is lost is counted as `disk_full`", &account, "–");
     assert_eq!((account.lost, account.out_of_order), (losses(&good), 0));
     assert_eq!(good.count(Fate::Sent) + losses(&good), 40_000);
 }
@@ -252,6 +254,30 @@ fn a_sink_that_is_taken_away_and_brought_back_goes_on() {
     }
     running.flush(Duration::from_secs(5));
     settle("file", "taken away and brought back", 20, &numbers_in(&fs::read_to_string(&out).unwrap()));
+}
+
+#[test]
+fn headers_come_from_files_and_their_values_are_printed_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let headers = Arc::clone(&seen);
+    let server = StandIn::http(move |request| {
+        headers.lock().unwrap().push(request.header("x-api-key").unwrap_or_default());
+        (200, String::new(), counts(&request.body))
+    });
+    let key = dir.path().join("key");
+    let toml =
+        format!("[[sink]]\ntype = \"otlp\"\nurl = \"{}\"\nheader_files = {{ X-Api-Key = {key:?} }}\n", server.url());
+    fs::write(&key, "one\n").unwrap();
+    let running = Running::start(dir.path(), &toml);
+    running.offer(0..1);
+    running.until_sent("otlp");
+    // Its file counts as a secret's does.
+    fs::write(&key, "two\n").unwrap();
+    running.reload(&toml);
+    running.offer(1..2);
+    running.until_sent("otlp");
+    assert_eq!(*seen.lock().unwrap(), ["one", "two"]);
 }
 
 #[test]

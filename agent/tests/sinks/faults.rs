@@ -1,13 +1,14 @@
 //! Every fault of every server over the network: no record is lost, and none comes out of order.
 //!
-//! With `DISTWATCH_LONG=1` each fault lasts a minute under a thousand records a second; without, a few hundred records.
+//! With `DISTWATCH_FAULT_SECONDS` each fault lasts so long under a thousand records a second (`cargo xtask bench faults`); without,
+//! a few hundred records.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::child::Offering;
-use crate::harness::{settle, wait_for};
+use crate::harness::{account, fault_seconds, settle_in, wait_for};
 use crate::loki;
 use crate::standin::{HTTP_FAULTS, Mode, Request, StandIn, counts};
 
@@ -17,24 +18,19 @@ pub(crate) const QUICK: &str = "retry_first = \"20ms\"\nretry_longest = \"200ms\
 /// Records that are offered while a fault lasts.
 pub(crate) const RECORDS: u64 = 300;
 
-/// Whether the long variant is wanted.
-fn long() -> bool {
-    std::env::var_os("DISTWATCH_LONG").is_some()
-}
-
-/// Offers records during a fault: some hundred, or a thousand a second for a minute.
-fn offer(offering: &mut Offering, next: u64) -> u64 {
-    if !long() {
+/// Offers records during a fault, some hundred, or a thousand a second for as long as is wanted; where they end.
+pub(crate) fn offer(offering: &mut Offering, next: u64) -> u64 {
+    let Some(seconds) = fault_seconds() else {
         offering.offer(next..next + RECORDS);
         return next + RECORDS;
-    }
+    };
     let start = Instant::now();
-    for second in 0..60 {
+    for second in 0..seconds {
         offering.offer(next + second * 1000..next + (second + 1) * 1000);
         let until = start + Duration::from_secs(second + 1);
         std::thread::sleep(until.saturating_duration_since(Instant::now()));
     }
-    next + 60_000
+    next + 1000 * seconds
 }
 
 /// Takes a sink through all faults of a server, and through `kill -9` of our own process in each of them.
@@ -53,17 +49,18 @@ fn try_all(name: &str, toml: &str, server: &StandIn, faults: &[Mode]) {
             // It has met the fault.
             wait_for("the fault", || (server.hurt.load(Ordering::SeqCst) > hurt).then_some(()));
         }
+        let memory = offering.peak_memory();
         offering.kill();
         offering = Offering::start(dir.path(), toml);
         server.set(Mode::Well);
         next = end;
         received_all(server, next);
-        settle(name, &format!("{fault:?} and kill -9"), next, &server.received());
+        settle_in(memory, name, &format!("{fault}, and kill -9"), next, &server.received());
     }
     offering.offer(next..next + 50);
     received_all(server, next + 50);
     offering.end();
-    settle(name, "all of these in a row", next + 50, &server.received());
+    assert_eq!(account(next + 50, &server.received()).lost, 0, "{name}: all of these in a row");
 }
 
 fn received_all(server: &StandIn, below: u64) {
@@ -112,7 +109,14 @@ fn a_webhook_with_a_body_of_its_own_loses_nothing() {
 #[test]
 fn otlp_loses_nothing() {
     let server = StandIn::http(anything("/v1/logs"));
-    try_all("otlp", &http_sink("otlp", &server, "batch_wait = \"20ms\"\n"), &server, &HTTP_FAULTS);
+    try_all("otlp (HTTP)", &http_sink("otlp", &server, "batch_wait = \"20ms\"\n"), &server, &HTTP_FAULTS);
+}
+
+#[test]
+fn otlp_over_grpc_loses_nothing() {
+    let server = StandIn::grpc();
+    let toml = http_sink("otlp", &server, "protocol = \"grpc\"\nbatch_wait = \"20ms\"\n");
+    try_all("otlp (gRPC)", &toml, &server, &HTTP_FAULTS);
 }
 
 #[test]

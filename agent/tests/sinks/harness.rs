@@ -15,6 +15,16 @@ use distwatch_engine::time::Timestamp;
 /// What every test gives up after: far more than it takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long each fault lasts, where somebody wants to know it exactly.
+pub(crate) fn fault_seconds() -> Option<u64> {
+    std::env::var("DISTWATCH_FAULT_SECONDS").ok().map(|text| text.parse().expect("a number of seconds"))
+}
+
+/// What waiting gives up after: longer where more is to be sent.
+pub(crate) fn patience() -> Duration {
+    PATIENCE + 5 * Duration::from_secs(fault_seconds().unwrap_or(0))
+}
+
 /// The wall clock.
 pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -127,7 +137,7 @@ pub(crate) fn wait_for<T>(what: &str, mut happened: impl FnMut() -> Option<T>) -
         if let Some(result) = happened() {
             return result;
         }
-        assert!(start.elapsed() < PATIENCE, "waited for {what} in vain");
+        assert!(start.elapsed() < patience(), "waited for {what} in vain");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -163,12 +173,24 @@ pub(crate) fn account(sent: u64, received: &[u64]) -> Account {
 /// Prints a row of the table of faults, and fails where a record is lost or out of order.
 pub(crate) fn settle(sink: &str, fault: &str, sent: u64, received: &[u64]) -> Account {
     let account = account(sent, received);
-    println!(
-        "| {sink} | {fault} | {} | {} | {} | {} | {} |",
-        account.sent, account.received, account.duplicated, account.lost, account.out_of_order
-    );
+    row(sink, fault, &account, "–");
     assert_eq!((account.lost, account.out_of_order), (0, 0), "{sink}, {fault}: {account:?}");
     account
+}
+
+/// The same for a sender of which is known how much memory it had at most.
+pub(crate) fn settle_in(mebibytes: f64, sink: &str, fault: &str, sent: u64, received: &[u64]) {
+    let account = account(sent, received);
+    row(sink, fault, &account, &format!("{mebibytes:.1}"));
+    assert_eq!((account.lost, account.out_of_order), (0, 0), "{sink}, {fault}: {account:?}");
+}
+
+/// Prints a row of the table of faults.
+pub(crate) fn row(sink: &str, fault: &str, account: &Account, memory: &str) {
+    println!(
+        "| {sink} | {fault} | {} | {} | {} | {} | {} | {memory} |",
+        account.sent, account.received, account.duplicated, account.lost, account.out_of_order
+    );
 }
 
 /// How much is lost to a sink by its own account.

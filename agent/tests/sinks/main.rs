@@ -3,6 +3,7 @@
 mod child;
 mod delivery;
 mod faults;
+mod grpc;
 mod harness;
 mod loki;
 mod real;

@@ -13,8 +13,8 @@ use distwatch_engine::model::AlertStatus;
 use serde_json::{Value, json};
 
 use crate::child::Offering;
-use crate::faults::{QUICK, RECORDS};
-use crate::harness::{Running, alert, losses, numbers_in, outgoing, settle, wait_for};
+use crate::faults::{QUICK, RECORDS, offer};
+use crate::harness::{Running, account, alert, losses, numbers_in, outgoing, settle, settle_in, wait_for};
 use crate::standin::{counts, free_port};
 
 /// A server of somebody else's, killed when dropped.
@@ -175,8 +175,8 @@ fn a_stream_of_nats_has_every_record_once_and_in_order() {
     until_listening(port);
     let mut offering = Offering::start(dir.path(), &toml);
     // There is no stream yet: nothing is lost by that.
-    offering.offer(0..RECORDS);
-    offering.until_offered(RECORDS - 1);
+    let first = offer(&mut offering, 0);
+    offering.until_offered(first - 1);
     let made = Nats::connect(port)
         .unwrap()
         .ask("$JS.API.STREAM.CREATE.S", &json!({ "name": "S", "subjects": ["distwatch.>"] }));
@@ -187,20 +187,24 @@ fn a_stream_of_nats_has_every_record_once_and_in_order() {
             (info["state"]["messages"].as_u64() >= Some(below)).then_some(())
         });
     };
-    stored(RECORDS);
+    stored(first);
+    settle("nats (nats-server)", "has no stream yet", first, &Nats::connect(port).unwrap().numbers());
     // The server is killed and comes back; so are we.
     server.kill();
-    offering.offer(RECORDS..2 * RECORDS);
-    offering.until_offered(2 * RECORDS - 1);
+    let second = offer(&mut offering, first);
+    offering.until_offered(second - 1);
+    let memory = offering.peak_memory();
     offering.kill();
     let server = start().unwrap();
     until_listening(port);
     let mut offering = Offering::start(dir.path(), &toml);
-    stored(2 * RECORDS);
-    offering.offer(2 * RECORDS..3 * RECORDS);
+    stored(second);
+    settle_in(memory, "nats (nats-server)", "killed, and kill -9", second, &Nats::connect(port).unwrap().numbers());
+    offering.offer(second..second + RECORDS);
     offering.end();
     let received = Nats::connect(port).unwrap().numbers();
-    let account = settle("nats (nats-server)", "no stream, server killed, kill -9", 3 * RECORDS, &received);
+    let account = account(second + RECORDS, &received);
+    assert_eq!((account.lost, account.out_of_order), (0, 0), "{account:?}");
     assert_eq!(account.duplicated, 0, "the stream drops repeats by their id");
     drop(server);
 }
@@ -373,7 +377,16 @@ fn the_journal_has_every_record_with_its_fields() {
 }
 
 #[test]
-fn an_otlp_collector_prints_every_record() {
+fn an_otlp_collector_prints_every_record_over_http() {
+    collector_prints_every_record("http");
+}
+
+#[test]
+fn an_otlp_collector_prints_every_record_over_grpc() {
+    collector_prints_every_record("grpc");
+}
+
+fn collector_prints_every_record(protocol: &str) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools/rotel/rotel-agent");
     if !program.exists() {
         eprintln!("*** NOT CHECKED: there is no OTLP collector (`cargo xtask setup` installs rotel)");
@@ -395,8 +408,10 @@ fn an_otlp_collector_prints_every_record() {
         .spawn()
         .unwrap();
     let _server = Server(child);
-    until_listening(http);
-    let toml = format!("[[sink]]\ntype = \"otlp\"\nurl = \"http://127.0.0.1:{http}\"\n{QUICK}");
+    let port = if protocol == "grpc" { grpc } else { http };
+    until_listening(port);
+    let toml =
+        format!("[[sink]]\ntype = \"otlp\"\nprotocol = \"{protocol}\"\nurl = \"http://127.0.0.1:{port}\"\n{QUICK}");
     let running = Running::start(dir.path(), &toml);
     running.offer(0..RECORDS);
     let status = running.until_sent("otlp");
@@ -410,7 +425,7 @@ fn an_otlp_collector_prints_every_record() {
     for expected in ["service.name", "distwatch", "rule_id", "cleartext-distribution", "ERROR"] {
         assert!(text.contains(expected), "{expected}");
     }
-    settle("otlp (rotel)", "none", RECORDS, &received);
+    settle(&format!("otlp (rotel, {protocol})"), "none", RECORDS, &received);
 }
 
 #[test]

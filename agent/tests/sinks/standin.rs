@@ -25,6 +25,19 @@ pub(crate) enum Mode {
     Silent,
 }
 
+impl std::fmt::Display for Mode {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Well => out.write_str("well"),
+            Self::Stopped => out.write_str("stopped"),
+            Self::DiesInMidRequest => out.write_str("dies in mid-request"),
+            Self::Status(status) => write!(out, "answers {status}"),
+            Self::Garbage => out.write_str("answers garbage"),
+            Self::Silent => out.write_str("answers nothing"),
+        }
+    }
+}
+
 /// The faults that every server over HTTP has.
 pub(crate) const HTTP_FAULTS: [Mode; 6] =
     [Mode::Stopped, Mode::DiesInMidRequest, Mode::Status(429), Mode::Status(503), Mode::Garbage, Mode::Silent];
@@ -46,7 +59,7 @@ impl Request {
 }
 
 /// What it does with a connection when it is well. It is told the connection and what was received so far.
-type Serve = Arc<dyn Fn(&TcpStream, &StandIn) + Send + Sync>;
+pub(crate) type Serve = Arc<dyn Fn(&TcpStream, &StandIn) + Send + Sync>;
 
 /// A server.
 #[derive(Clone)]
@@ -54,10 +67,10 @@ pub(crate) struct StandIn {
     pub(crate) address: SocketAddr,
     serve: Serve,
     mode: Arc<Mutex<Mode>>,
-    received: Arc<Mutex<Vec<u64>>>,
+    pub(crate) received: Arc<Mutex<Vec<u64>>>,
     /// Connections that had to do with a fault.
     pub(crate) hurt: Arc<AtomicU64>,
-    generation: Arc<AtomicU64>,
+    pub(crate) generation: Arc<AtomicU64>,
     listening: Arc<AtomicBool>,
 }
 
@@ -103,7 +116,7 @@ impl StandIn {
         }))
     }
 
-    fn start(serve: Serve) -> Self {
+    pub(crate) fn start(serve: Serve) -> Self {
         let server = Self {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())),
             serve,
@@ -138,7 +151,7 @@ impl StandIn {
         wait_for("the server to change", || (self.listening.load(Ordering::SeqCst) == listens).then_some(()));
     }
 
-    fn mode(&self) -> Mode {
+    pub(crate) fn mode(&self) -> Mode {
         *self.mode.lock().unwrap()
     }
 

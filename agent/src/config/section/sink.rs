@@ -18,9 +18,9 @@ use crate::config::key::{Key, comment, schema_table, show_table};
 use crate::config::mistake::quoted;
 use crate::near::nearest;
 use crate::record::EventType;
-use crate::sink::settings::Format;
+use crate::sink::settings::{Format, Protocol};
 use crate::sink::template::Template;
-use crate::sink::{self, Settings};
+use crate::sink::{self, Settings, http};
 
 use keys::{COMMON, NEEDS, ONE_OF, ROWS, Row};
 
@@ -63,7 +63,10 @@ impl Section for Sinks {
     fn show(&self, config: &Config, out: &mut String) {
         for settings in &config.sinks {
             out.push('\n');
-            out.push_str(&text(settings));
+            // Somebody may have put a secret there although there are files for it.
+            let mut shown = settings.clone();
+            shown.headers.values_mut().for_each(|value| NOT_SHOWN.clone_into(value));
+            out.push_str(&text(&shown));
         }
     }
 
@@ -92,6 +95,9 @@ impl Section for Sinks {
         json!({ "type": "array", "description": HELP, "items": { "oneOf": kinds } })
     }
 }
+
+/// What stands in place of a header's value.
+const NOT_SHOWN: &str = "(not shown)";
 
 const ADVICE: &str = "begin each sink with [[sink]], in double brackets";
 
@@ -211,6 +217,31 @@ fn check(item: &Item<'_>, table: &DeTable<'_>, row: &Row, settings: &Settings, c
         let what = "the file is in the root of the file system, all of which the daemon could write then";
         let advice = "give it a folder of its own, as \"/var/log/distwatch/records.ndjson\"";
         checker.within("path", |checker| checker.wrong(path.span(), what, advice));
+    }
+    let has_path = |url: &String| http::url(url).is_ok_and(|url| url.path() != "/");
+    if let (Protocol::Grpc, Some(url), true) = (settings.protocol, table.get("url"), settings.url.iter().any(has_path))
+    {
+        let what = "an address of gRPC has no path";
+        checker.within("url", |checker| checker.wrong(url.span(), what, "leave out what stands behind the port"));
+    }
+    let headers = ["headers", "header_files", "header_env"].map(|name| (name, table.get(name)));
+    let mut seen: Vec<(String, &str)> = if table.contains_key("user") {
+        vec![("authorization".to_owned(), "user")]
+    } else if table.contains_key("token_file") || table.contains_key("token_env") {
+        vec![("authorization".to_owned(), "token_file")]
+    } else {
+        Vec::new()
+    };
+    for (key, table) in headers.into_iter().filter_map(|(key, item)| Some((key, item?.get_ref().as_table()?))) {
+        for name in table.keys() {
+            let lower = name.get_ref().to_ascii_lowercase();
+            if let Some((_, other)) = seen.iter().find(|(seen, _)| *seen == lower) {
+                let what = format!("{} is given by `{other}` already", quoted(name.get_ref()));
+                checker.within(key, |checker| checker.wrong(name.span(), what, "keep one of them"));
+            } else {
+                seen.push((lower, key));
+            }
+        }
     }
     let is_json = settings.webhook.content_type.as_deref().is_none_or(|it| it.contains("json"));
     if let (Some(body), Some(text), true) = (table.get("body"), &settings.webhook.body, is_json)

@@ -75,13 +75,14 @@ pub(super) fn refused(response: &[u8]) -> Option<(u64, String)> {
     (rejected > 0).then_some((rejected, message))
 }
 
-enum Value<'a> {
+/// What a field holds.
+pub(super) enum Value<'a> {
     Number(u64),
     Bytes(&'a [u8]),
 }
 
 /// Goes through the fields of a message; `None` where it is none.
-fn fields<'a>(mut rest: &'a [u8], found: &mut dyn FnMut(u64, Value<'a>)) -> Option<()> {
+pub(super) fn fields<'a>(mut rest: &'a [u8], found: &mut dyn FnMut(u64, Value<'a>)) -> Option<()> {
     while !rest.is_empty() {
         let key = varint(&mut rest)?;
         let value = match key & 7 {

@@ -11,7 +11,7 @@ use crate::config::checker::{Checker, Item};
 use crate::config::form::{Form, Globs, List, Name, Words, string};
 use crate::config::mistake::quoted;
 use crate::record::EventType;
-use crate::sink::settings::{Format, Fsync, Transport};
+use crate::sink::settings::{Format, Fsync, Protocol, Secret, Transport};
 use crate::sink::template::Template;
 use crate::sink::{http, nats};
 
@@ -27,6 +27,10 @@ impl Words for Fsync {
 
 impl Words for Transport {
     const WORDS: &'static [(&'static str, Self)] = &[("udp", Self::Udp), ("tcp", Self::Tcp), ("tls", Self::Tls)];
+}
+
+impl Words for Protocol {
+    const WORDS: &'static [(&'static str, Self)] = &[("http", Self::Http), ("grpc", Self::Grpc)];
 }
 
 /// A facility of syslog (RFC 5424, section 6.2.1).
@@ -422,29 +426,104 @@ impl Pair for Labels {
 /// Headers of requests.
 pub(super) struct Headers;
 
+const HEADER_NAMES: &str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
+
+fn check_header_name(name: &str) -> Result<(), String> {
+    let fits = |it: u8| it.is_ascii_alphanumeric() || b"!#$%&'*+.^_`|~-".contains(&it);
+    if name.is_empty() || !name.bytes().all(fits) {
+        return Err(format!("{} is no name of a header", quoted(name)));
+    }
+    let lower = name.to_ascii_lowercase();
+    if lower.starts_with("webhook-") || OWN_HEADERS.contains(&lower.as_str()) {
+        return Err(format!("{} is set by the sink", quoted(name)));
+    }
+    Ok(())
+}
+
 /// Headers that are set by the sinks themselves; `content_type` is a key of its own.
 const OWN_HEADERS: [&str; 3] = ["content-type", "content-encoding", "content-length"];
 
 impl Pair for Headers {
     const ADVICE: &'static str = "write names with values: { X-Team = \"storage\" }; credentials belong in `user`, \
-                                  `password_file` and `token_file`";
-    const NAMES: &'static str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
+                                  `password_file`, `token_file` and `header_files`";
+    const NAMES: &'static str = HEADER_NAMES;
 
     fn check(name: &str, value: &str) -> Result<(), String> {
-        let fits = |it: u8| it.is_ascii_alphanumeric() || b"!#$%&'*+.^_`|~-".contains(&it);
-        if name.is_empty() || !name.bytes().all(fits) {
-            return Err(format!("{} is no name of a header", quoted(name)));
-        }
+        check_header_name(name)?;
         if ["authorization", "proxy-authorization", "cookie"].contains(&name.to_ascii_lowercase().as_str()) {
             return Err(format!("{} holds a secret, which has no place here", quoted(name)));
-        }
-        let lower = name.to_ascii_lowercase();
-        if lower.starts_with("webhook-") || OWN_HEADERS.contains(&lower.as_str()) {
-            return Err(format!("{} is set by the sink", quoted(name)));
         }
         if !value.bytes().all(|it| it == b'\t' || (b' '..0x7f).contains(&it)) {
             return Err(format!("the value of {} has characters that no header can have", quoted(name)));
         }
         Template::parse(value).map(drop)
+    }
+}
+
+/// Headers whose values are secrets, by where these are to be found.
+pub(super) struct SecretHeaders<P>(PhantomData<P>);
+
+/// Where a secret is to be found.
+pub(super) trait Place: Form {
+    /// How headers are written.
+    const ADVICE: &'static str;
+
+    fn secret(place: Self::Value) -> Secret;
+    fn place(secret: &Secret) -> Option<Self::Value>;
+}
+
+impl Place for FilePath {
+    const ADVICE: &'static str = "write names with files: { X-Api-Key = \"/etc/distwatch/secrets/key\" }";
+
+    fn secret(place: PathBuf) -> Secret {
+        Secret { file: Some(place), env: None }
+    }
+
+    fn place(secret: &Secret) -> Option<PathBuf> {
+        secret.file.clone()
+    }
+}
+
+impl Place for Checked<Variable> {
+    const ADVICE: &'static str = "write names with variables: { X-Api-Key = \"DISTWATCH_KEY\" }";
+
+    fn secret(place: String) -> Secret {
+        Secret { file: None, env: Some(place) }
+    }
+
+    fn place(secret: &Secret) -> Option<String> {
+        secret.env.clone()
+    }
+}
+
+impl<P: Place> Form for SecretHeaders<P> {
+    type Value = BTreeMap<String, Secret>;
+
+    fn read(item: &Item<'_>, checker: &mut Checker<'_>) -> Option<Self::Value> {
+        let table = checker.table(item, P::ADVICE)?;
+        let mut headers = BTreeMap::new();
+        for (name, item) in table {
+            if let Err(what) = check_header_name(name.get_ref()) {
+                checker.wrong(name.span(), what, P::ADVICE);
+            } else if let Some(place) = P::read(item, checker) {
+                headers.insert(name.get_ref().to_string(), P::secret(place));
+            }
+        }
+        Some(headers)
+    }
+
+    fn write(value: &Self::Value) -> Option<String> {
+        let place = |secret| P::write(&P::place(secret)?);
+        let pairs: Vec<String> =
+            value.iter().filter_map(|(name, secret)| Some(format!("{} = {}", string(name), place(secret)?))).collect();
+        if pairs.is_empty() { None } else { Some(format!("{{ {} }}", pairs.join(", "))) }
+    }
+
+    fn schema() -> Json {
+        json!({
+            "type": "object",
+            "propertyNames": { "pattern": HEADER_NAMES },
+            "additionalProperties": P::schema(),
+        })
     }
 }

@@ -4,12 +4,12 @@ use distwatch_engine::model::Severity;
 
 use super::form::{
     Body, Checked, Events, Facility, FilePath, Headers, HostPort, HttpUrl, Labels, MediaType, NatsUrl, Pairs, RuleIds,
-    Several, Single, SinkName, Subject, Tenant, Variable,
+    SecretHeaders, Several, Single, SinkName, Subject, Tenant, Variable,
 };
 use crate::config::form::{Bytes, Maybe, Name, Switch, Time, Whole, Word};
 use crate::config::key::{Key, key};
 use crate::sink::Settings;
-use crate::sink::settings::{Format, Fsync, Transport};
+use crate::sink::settings::{Format, Fsync, Protocol, Transport};
 
 /// What one kind of sink takes from the file.
 pub(super) struct Row {
@@ -175,10 +175,38 @@ const TLS: &[Key<Settings>] = &[
 
 const HTTP: &[Key<Settings>] = &[
     TIMEOUT,
-    key!("headers", Pairs<Headers>, Settings.headers, "Headers of each request.")
-        .example("{ X-Scope = \"security\" }")
-        .unset("none"),
+    key!(
+        "headers",
+        Pairs<Headers>,
+        Settings.headers,
+        "Headers of each request. `config show` leaves out their values."
+    )
+    .example("{ X-Scope = \"security\" }")
+    .unset("none"),
+    key!(
+        "header_files",
+        SecretHeaders<FilePath>,
+        Settings.header_files,
+        "Headers whose values are secrets: the file of each."
+    )
+    .example("{ X-Api-Key = \"/etc/distwatch/secrets/key\" }")
+    .unset("none"),
+    key!(
+        "header_env",
+        SecretHeaders<Checked<Variable>>,
+        Settings.header_env,
+        "The same by variables of the environment."
+    )
+    .example("{ X-Api-Key = \"DISTWATCH_API_KEY\" }")
+    .unset("none"),
 ];
+
+const OTLP: &[Key<Settings>] = &[key!(
+    "protocol",
+    Word<Protocol>,
+    Settings.protocol,
+    "\"http\" (which collectors take at port 4318) or \"grpc\" (at 4317)."
+)];
 
 const URL: &[Key<Settings>] = &[key!("url", Single<Checked<HttpUrl>>, Settings.url, "The server.")
     .example("\"http://127.0.0.1:3100\"")
@@ -319,25 +347,34 @@ pub(super) const ROWS: &[Row] = &[
         kind: "loki",
         keys: &[URL, LOKI, USER, TOKEN, HTTP, TLS],
         required: &[&["url"]],
-        not_shown: &["password_env", "token_file", "token_env"],
+        not_shown: &["header_env", "password_env", "token_file", "token_env"],
     },
     Row {
         kind: "alertmanager",
         keys: &[ALERTMANAGER, USER, TOKEN, HTTP, TLS],
         required: &[&["url"]],
-        not_shown: &["password_file", "token_file", "token_env"],
+        not_shown: &["header_env", "password_file", "token_file", "token_env"],
     },
     Row {
         kind: "webhook",
         keys: &[URL, WEBHOOK, USER, TOKEN, HTTP, TLS],
         required: &[&["url", "url_file", "url_env"]],
-        not_shown: &["url_file", "url_env", "secret_env", "user", "password_file", "password_env", "token_env"],
+        not_shown: &[
+            "header_env",
+            "url_file",
+            "url_env",
+            "secret_env",
+            "user",
+            "password_file",
+            "password_env",
+            "token_env",
+        ],
     },
     Row {
         kind: "otlp",
-        keys: &[URL, USER, TOKEN, HTTP, TLS],
+        keys: &[URL, OTLP, USER, TOKEN, HTTP, TLS],
         required: &[&["url"]],
-        not_shown: &["user", "password_file", "password_env", "token_file"],
+        not_shown: &["header_env", "user", "password_file", "password_env", "token_file"],
     },
     Row {
         kind: "nats",
