@@ -212,7 +212,7 @@ mod tests {
         let (taken, lines) = channel();
         let slow = Arc::new(Slow(Mutex::new(stop), Mutex::new(taken)));
         let fan_out = FanOut::start(vec![slow], None, None).unwrap();
-        let mut writer = Writer::new(Form::Ndjson, "h".into());
+        let mut writer = Writer::new(Form::Ndjson, Audience::All, "h".into());
         let mut alert = sample::report().alerts.remove(0);
         let mut offer = |fingerprint: &str, patience| {
             alert.fingerprint = fingerprint.to_owned();

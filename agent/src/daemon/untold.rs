@@ -39,12 +39,12 @@ impl Untold {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::feed::{Form, Writer};
+    use crate::daemon::feed::{Audience, Form, Writer};
     use crate::report::sample;
 
     #[test]
     fn what_is_told_again_is_taken_in_parts() {
-        let mut writer = Writer::new(Form::Ndjson, "h".into());
+        let mut writer = Writer::new(Form::Ndjson, Audience::All, "h".into());
         let mut alert = sample::report().alerts.remove(0);
         for number in 0..10 {
             alert.fingerprint = format!("{number}");

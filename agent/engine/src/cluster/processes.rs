@@ -250,9 +250,8 @@ mod tests {
     fn the_connection_itself_says_more_than_its_listener() {
         let mut cluster = Cluster::default();
         let (from, to) = (at("10.0.0.1:40000"), at("10.0.0.2:9100"));
-        let pid = |cluster: &Cluster, end| {
-            cluster.process_of((from, to), Timestamp::EPOCH, end).map(|process| process.pid)
-        };
+        let pid =
+            |cluster: &Cluster, end| cluster.process_of((from, to), Timestamp::EPOCH, end).map(|process| process.pid);
         assert_eq!(pid(&cluster, ProcessEnd::Acceptor), None);
         assert!(cluster.learn_process(&owner("[::]:9100", None, 1)));
         assert!(!cluster.learn_process(&owner("[::]:9100", None, 1)));

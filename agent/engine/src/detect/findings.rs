@@ -390,7 +390,8 @@ impl FindingStore {
             finding.reason = report.reason;
             finding.last_seen = finding.last_seen.max(seen.time);
             // The process of another connection says nothing of this one, for which it may not be known yet.
-            let is_another = seen.flow.is_some_and(|flow| finding.flow.as_ref().is_none_or(|known| known.id != flow.id));
+            let is_another =
+                seen.flow.is_some_and(|flow| finding.flow.as_ref().is_none_or(|known| known.id != flow.id));
             let known = finding.process.take().filter(|_| !is_another);
             finding.flow = seen.flow.cloned().or(finding.flow.take());
             finding.process = report.process.or(known);
@@ -419,9 +420,10 @@ impl FindingStore {
         for (id, _) in self.by_flow.get(flow_id).cloned().unwrap_or_default() {
             let Some(finding) = self.findings.get_mut(&id) else { continue };
             let is_its = finding.flow.as_ref().is_none_or(|flow| flow.id == flow_id);
-            let is_known = finding.process.as_ref().is_some_and(|(end, known)| {
-                *end != process.end || known.pid == process.process.pid
-            });
+            let is_known = finding
+                .process
+                .as_ref()
+                .is_some_and(|(end, known)| *end != process.end || known.pid == process.process.pid);
             if finding.resolved || !is_its || is_known {
                 continue;
             }

@@ -260,7 +260,7 @@ fn a_start_reads_no_more_than_the_ends_however_much_waits() {
     finished::replace(dir.path(), sparse.iter()).unwrap();
     for _ in 0..2 {
         let (spool, opened) = Spool::open(dir.path(), u64::MAX).unwrap();
-        assert_eq!(opened, Opened { waiting: 100 - done + SEGMENTS * 1000, torn_bytes: 0, cursor_lost: false });
+        assert_eq!(opened, Opened { waiting: 100 - done + SEGMENTS * 1000, ..Opened::default() });
         assert_eq!(spool.read(1, 1).entries.len(), 1, "what was written by the first run");
     }
     // One that is not as long as it was is read, and found to be nothing.
@@ -298,6 +298,6 @@ fn finished_segments_are_known_to_the_next_run_and_the_file_about_them_stays_sma
     }
     drop(spool);
     let (spool, opened) = open(dir.path());
-    assert_eq!(opened, Opened { waiting, torn_bytes: 0, cursor_lost: false });
+    assert_eq!(opened, Opened { waiting, ..Opened::default() });
     assert_eq!(take(&spool, true), ((120_000 - waiting as i64)..120_000).collect::<Vec<_>>());
 }

@@ -118,7 +118,7 @@ pub(super) fn reloads(table: &mut Table, times: usize) {
                 "0",
             ),
             ("octets missing of the link".into(), missing, "0"),
-            (format!("findings of {} wrong cookies that are missing", tries), (tries - severities.len()) as f64, "0"),
+            (format!("findings of {tries} wrong cookies that are missing"), (tries - severities.len()) as f64, "0"),
             (format!("turns from one policy to the other in them, at {valid} valid reloads"), turns as f64, &most),
         ];
         for (what, value, goal) in rows {

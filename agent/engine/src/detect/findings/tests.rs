@@ -2,8 +2,8 @@
 
 use super::super::Judge;
 use super::super::testing::{Bench, at, bad_cookie, established, event, flow_of, ip, link};
-use crate::cluster::SocketOwner;
 use super::*;
+use crate::cluster::SocketOwner;
 use crate::event::{EventBody, LinkChange, Tampering};
 use crate::model::{CloseReason, Link, Transport};
 
