@@ -147,7 +147,7 @@ impl Session {
         }
         self.handle_end();
         let [initiator, acceptor] = &self.directions;
-        self.handshake.close(closed_by, [initiator, acceptor].map(|side| side.decoder.whole));
+        self.handshake.close(closed_by, [initiator, acceptor].map(|side| side.is_whole()));
     }
 
     /// No more will be seen: where only the initiator was, its frames prove that the handshake passed. Says whether that is
@@ -192,8 +192,8 @@ impl Session {
     pub fn build_guess(&self, side: Side) -> Option<BuildGuess> {
         let [initiator, acceptor] = &self.directions;
         match side {
-            Side::Initiator => initiator.decoder.fingerprint.guess(),
-            Side::Acceptor => acceptor.decoder.fingerprint.guess(),
+            Side::Initiator => initiator.build_guess(),
+            Side::Acceptor => acceptor.build_guess(),
         }
     }
 
@@ -211,7 +211,7 @@ impl Session {
         let [initiator, acceptor] = &mut self.directions;
         let waited = || self.replied.is_some_and(|replied| at.time.since(replied) >= SETUP_TIME);
         let frames_may_follow = self.handshake.facts.outcome == HandshakeOutcome::Incomplete
-            && (!acceptor.decoder.whole || (acceptor.octets == 0 && waited()));
+            && (!acceptor.is_whole() || (acceptor.octets == 0 && waited()));
         let direction = match side {
             Side::Initiator => initiator,
             Side::Acceptor => acceptor,

@@ -3,6 +3,7 @@
 //! A frame that lies whole in the octets at hand is read where it is. Of any other only the head is gathered, and the rest
 //! is walked as it comes, so a message of any size takes the same memory.
 
+use super::fingerprint::BuildGuess;
 use super::handshake::{MAX_MESSAGE, Next, Refusal};
 use super::message::{Active, Decoder, FRAGMENT_HEAD, HEAD, MAX_HEAD, Opened};
 use super::resync::{self, Found};
@@ -40,10 +41,14 @@ pub(super) struct Direction {
     frame_len: u32,
     /// Octets of the frame that are still to come.
     rest: u64,
-    active: Option<Active>,
+    /// The frame whose rest is to come. Its place is allocated for the first one: many connections never have any.
+    active: Option<Box<Option<Active>>>,
     /// Octets in which no frame has been found so far; `None` where the search is that of a start in the middle.
     searched: Option<u64>,
-    pub(super) decoder: Decoder,
+    /// It begins in the middle.
+    mid_stream: bool,
+    /// Made for the first frame that is not empty, or the first octets that are missing: many connections only tick.
+    decoder: Option<Box<Decoder>>,
     pub(super) octets: u64,
     pub(super) handshake_messages: u64,
     pub(super) frames: u64,
@@ -61,7 +66,8 @@ impl Direction {
             rest: 0,
             active: None,
             searched: None,
-            decoder: Decoder { whole: !mid_stream, mid_stream, orphans: mid_stream, ..Decoder::default() },
+            mid_stream,
+            decoder: None,
             octets: 0,
             handshake_messages: 0,
             frames: 0,
@@ -78,13 +84,35 @@ impl Direction {
     }
 
     pub(super) fn memory(&self) -> usize {
-        let active = self.active.as_ref().map_or(0, |active| active.walk.memory());
-        let decoder = &self.decoder;
-        self.buffer.capacity()
-            + active
-            + decoder.cache.memory()
-            + decoder.sequences.memory()
-            + decoder.fingerprint.memory()
+        let active = self
+            .active
+            .as_deref()
+            .map_or(0, |active| size_of::<Option<Active>>() + active.as_ref().map_or(0, |active| active.walk.memory()));
+        let decoder = self.decoder.as_deref().map_or(0, |decoder| {
+            size_of::<Decoder>() + decoder.cache.memory() + decoder.sequences.memory() + decoder.fingerprint.memory()
+        });
+        self.buffer.capacity() + active + decoder
+    }
+
+    #[inline]
+    fn decoder(&mut self) -> &mut Decoder {
+        let mid_stream = self.mid_stream;
+        self.decoder.get_or_insert_with(|| Box::new(Decoder::new(mid_stream)))
+    }
+
+    /// The start was seen, and no octet is missing since.
+    pub(super) fn is_whole(&self) -> bool {
+        self.decoder.as_deref().map_or(!self.mid_stream, |decoder| decoder.whole)
+    }
+
+    /// The sender's build, by its atom cache.
+    pub(super) fn build_guess(&self) -> Option<BuildGuess> {
+        self.decoder.as_deref().and_then(|decoder| decoder.fingerprint.guess())
+    }
+
+    /// Whether something odd is the peer's doing.
+    fn is_strict(&self) -> bool {
+        self.decoder.as_deref().map_or(!self.mid_stream, Decoder::strict)
     }
 
     pub(super) fn data<O: Output>(&mut self, cx: &mut Context<'_, O>, data: &[u8]) {
@@ -211,7 +239,7 @@ impl Direction {
                 length
             };
             if length >= IMPOSSIBLE {
-                cx.broken(self.decoder.strict(), "dist", format_args!("frame of {length} octets"));
+                cx.broken(self.is_strict(), "dist", format_args!("frame of {length} octets"));
                 self.lose_boundary();
                 return data;
             }
@@ -242,7 +270,8 @@ impl Direction {
                 self.need = FRAGMENT_HEAD.min(self.frame_len as usize);
             }
             while let (Opened::More, Some((head, after))) = (&opened, data.split_at_checked(self.need)) {
-                opened = self.decoder.open(cx, head, self.frame_len);
+                let length = self.frame_len;
+                opened = self.decoder().open(cx, head, length);
                 rest = after;
                 self.grow(&opened);
             }
@@ -260,7 +289,8 @@ impl Direction {
             }
             rest = after;
             let head = std::mem::take(&mut self.buffer);
-            opened = self.decoder.open(cx, &head, self.frame_len);
+            let length = self.frame_len;
+            opened = self.decoder().open(cx, &head, length);
             self.grow(&opened);
             self.buffer = head;
             match opened {
@@ -271,7 +301,7 @@ impl Direction {
         match opened {
             Opened::More => {}
             Opened::Astray(what) => {
-                cx.broken(self.decoder.strict(), "dist", what);
+                cx.broken(self.is_strict(), "dist", what);
                 self.lose_boundary_here();
             }
             Opened::Done => {
@@ -279,7 +309,7 @@ impl Direction {
                 self.stage = Stage::Length;
             }
             Opened::Open(active) => {
-                self.active = Some(active);
+                self.set_active(Some(active));
                 self.rest = self.rest.saturating_sub(self.need as u64);
                 self.stage = Stage::Rest;
                 if self.rest == 0 {
@@ -306,11 +336,23 @@ impl Direction {
         }
     }
 
+    fn active_mut(&mut self) -> Option<&mut Active> {
+        self.active.as_deref_mut().and_then(Option::as_mut)
+    }
+
+    fn set_active(&mut self, active: Option<Active>) {
+        match &mut self.active {
+            Some(place) => **place = active,
+            None if active.is_some() => self.active = Some(Box::new(active)),
+            None => {}
+        }
+    }
+
     fn rest<'d, O: Output>(&mut self, cx: &mut Context<'_, O>, data: &'d [u8]) -> &'d [u8] {
         let len = usize::try_from(self.rest).unwrap_or(usize::MAX).min(data.len());
         let (taken, after) = data.split_at(len);
-        if let Some(Err(error)) = self.active.as_mut().map(|active| active.walk.feed(taken)) {
-            cx.broken(self.decoder.strict(), "etf", error);
+        if let Some(Err(error)) = self.active_mut().map(|active| active.walk.feed(taken)) {
+            cx.broken(self.is_strict(), "etf", error);
         }
         self.rest -= len as u64;
         if self.rest == 0 {
@@ -321,12 +363,13 @@ impl Direction {
 
     fn end_frame<O: Output>(&mut self, cx: &mut Context<'_, O>) {
         self.stage = Stage::Length;
-        let Some(Active { walk, goes_on }) = self.active.take() else {
+        let Some(Active { walk, goes_on }) = self.active.as_deref_mut().and_then(Option::take) else {
             return;
         };
         if let Some((id, next)) = goes_on {
-            if self.decoder.sequences.put(id, next, walk, cx.bounds.open_fragments) {
-                self.decoder.orphans = true;
+            let decoder = self.decoder();
+            if decoder.sequences.put(id, next, walk, cx.bounds.open_fragments) {
+                decoder.orphans = true;
                 cx.out.limit("open_fragments");
             }
             return;
@@ -334,7 +377,7 @@ impl Direction {
         match walk.finish() {
             Ok(()) if walk.trailing > 0 => cx.trailing(walk.trailing),
             Ok(()) => {}
-            Err(error) => cx.broken(self.decoder.strict(), "etf", error),
+            Err(error) => cx.broken(self.is_strict(), "etf", error),
         }
     }
 
@@ -374,9 +417,9 @@ impl Direction {
         self.passed = 0;
         self.need = 0;
         self.rest = 0;
-        self.active = None;
+        self.set_active(None);
         self.searched = Some(0);
-        self.decoder.frames_missing();
+        self.decoder().frames_missing();
     }
 
     /// So many octets were never captured.
@@ -385,26 +428,26 @@ impl Direction {
             return;
         }
         match self.stage {
-            Stage::Deaf => self.decoder.octets_missing(),
+            Stage::Deaf => self.decoder().octets_missing(),
             Stage::Search => {
                 self.buffer.clear();
                 self.passed = 0;
                 self.need = 0;
-                self.decoder.frames_missing();
+                self.decoder().frames_missing();
             }
             Stage::Head if octets <= self.rest - (self.buffer.len() as u64).min(self.rest) => {
                 // what the header would have set, or which sequence goes on, is not known
                 self.rest -= self.buffer.len() as u64;
                 self.clear_buffer();
-                self.active = Some(Active::lost());
-                self.decoder.frames_missing();
+                self.set_active(Some(Active::lost()));
+                self.decoder().frames_missing();
                 self.damage(cx, octets);
             }
             Stage::Rest if octets <= self.rest => {
-                if let Some(active) = &mut self.active {
+                if let Some(active) = self.active_mut() {
                     active.walk = super::walk::Walk::lost();
                 }
-                self.decoder.octets_missing();
+                self.decoder().octets_missing();
                 self.damage(cx, octets);
             }
             Stage::Head | Stage::Rest => {

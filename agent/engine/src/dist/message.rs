@@ -85,6 +85,11 @@ struct Envelope<'a> {
 }
 
 impl Decoder {
+    /// Of a direction that begins with its first frame, or in the middle.
+    pub(super) fn new(mid_stream: bool) -> Self {
+        Self { whole: !mid_stream, mid_stream, orphans: mid_stream, ..Self::default() }
+    }
+
     /// Whether something odd is the peer's doing.
     pub(super) const fn strict(&self) -> bool {
         self.whole || self.good >= TRUSTED_AFTER
