@@ -298,7 +298,7 @@ pub struct Link {
     /// What it is carried by.
     pub transport: Transport,
     /// The TLS layer, where there is one.
-    pub tls: Option<Tls>,
+    pub tls: Option<Box<Tls>>,
     /// The distribution handshake.
     pub handshake: Handshake,
     /// Names of the interfaces that it was seen on.

@@ -69,7 +69,7 @@ fn links() -> Vec<Link> {
     let mut tls = link("0000000000000002", web(), end("", "10.77.0.3", 9100));
     tls.transport = Transport::Tls;
     tls.handshake = Handshake { outcome: HandshakeOutcome::Unseen, ..Handshake::default() };
-    tls.tls = Some(Tls {
+    tls.tls = Some(Box::new(Tls {
         version: Some("1.3".into()),
         cipher: Some("TLS_AES_256_GCM_SHA384".into()),
         sni: Some("host-c".into()),
@@ -78,7 +78,7 @@ fn links() -> Vec<Link> {
         outcome: TlsOutcome::Ok,
         distribution_inside: Answer::Yes,
         ..Tls::default()
-    });
+    }));
     let mut guess =
         link("0000000000000003", end("eve@host-c", "10.77.0.9", 50_001), end("db@host-b", "10.77.0.2", 9100));
     guess.handshake.outcome = HandshakeOutcome::BadCookie;

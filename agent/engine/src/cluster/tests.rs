@@ -69,12 +69,12 @@ fn epmd_and_the_server_name_name_a_node_inside_tls() {
     cluster.handle_event(&names);
     let mut secured = link("f1", ("10.77.0.1", None), ("10.77.0.2", None));
     secured.transport = Transport::Tls;
-    secured.tls = Some(Tls::default());
+    secured.tls = Some(Box::new(Tls::default()));
     assert_eq!(cluster.acceptor_name(&secured), None);
-    secured.tls = Some(Tls { sni: Some("host-b".into()), ..Tls::default() });
+    secured.tls = Some(Box::new(Tls { sni: Some("host-b".into()), ..Tls::default() }));
     see(&mut cluster, &secured);
     assert_eq!(cluster.acceptor_name(&secured), Some(("db@host-b".into(), Confidence::Likely)));
-    secured.tls = Some(Tls::default());
+    secured.tls = Some(Box::new(Tls::default()));
     assert_eq!(cluster.acceptor_name(&secured).unwrap().0, "db@host-b", "the host part holds for the address");
     assert!(cluster.is_registered(ip("10.77.0.2"), "db"));
     assert_eq!(cluster.nodes().len(), 0, "an inferred name makes no node");

@@ -40,7 +40,8 @@ pub(super) struct Clear {
 /// What is made of the session's output.
 #[derive(Debug)]
 struct Reading {
-    tally: Tally,
+    /// Made for the first action.
+    tally: Option<Box<Tally>>,
     /// Frames were read: it is distribution beyond doubt.
     confirmed: bool,
     /// References of requests whose answers are cookies, as hashes, and who asked.
@@ -69,7 +70,7 @@ impl Clear {
 
     fn new(session: Session) -> Self {
         let reader = Reading {
-            tally: Tally::default(),
+            tally: None,
             confirmed: false,
             cookie_requests: Vec::new(),
             cookie_by_rex: None,
@@ -99,7 +100,7 @@ impl Clear {
 
     pub(super) fn memory(&self) -> usize {
         self.session.memory()
-            + self.reader.tally.memory()
+            + self.reader.tally.as_deref().map_or(0, |tally| size_of::<Tally>() + tally.memory())
             + self.reader.cookie_requests.capacity() * size_of::<(u64, Side)>()
     }
 
@@ -145,7 +146,7 @@ impl Clear {
         self.reader.tls_answer = true;
         let alert = Some("the acceptor answered with a TLS alert".to_owned());
         if let Some(link) = shared.link_mut() {
-            link.tls = Some(Tls { outcome: TlsOutcome::RefusedByServer, alert, ..Tls::default() });
+            link.tls = Some(Box::new(Tls { outcome: TlsOutcome::RefusedByServer, alert, ..Tls::default() }));
         }
         shared.tell_link(at, flow, LinkChange::Progress, cx);
     }
@@ -223,12 +224,13 @@ impl Clear {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Timestamp> {
-        self.reader.tally.poll_timeout()
+        self.reader.tally.as_deref()?.poll_timeout()
     }
 
     fn flush(&mut self, at: &At, flow: &FlowFacts, shared: &mut Shared, cx: &mut Context) {
         let quiet = cx.every_message;
-        self.reader.tally.flush(|activity| {
+        let Some(tally) = self.reader.tally.as_deref_mut() else { return };
+        tally.flush(|activity| {
             if !quiet && activity.kind != ActivityKind::Reply {
                 shared.tell(at, flow, EventBody::Activity(Box::new(activity)), cx);
             }
@@ -368,7 +370,7 @@ impl Told<'_> {
         if action.kind == ActivityKind::Reply {
             return;
         }
-        match self.reader.tally.count(action, &occasion) {
+        match self.reader.tally.get_or_insert_default().count(action, &occasion) {
             // Told with the next flush.
             Counted::Again => {}
             Counted::New(activity) => self.tell(&message.at, EventBody::Activity(activity)),
@@ -425,7 +427,9 @@ impl Told<'_> {
         let link = Arc::make_mut(link);
         let end = if message.side == Side::Initiator { &mut link.initiator } else { &mut link.acceptor };
         end.node = Some(name.into_owned());
-        self.reader.tally.rename([link.initiator.node.as_deref(), link.acceptor.node.as_deref()]);
+        if let Some(tally) = &mut self.reader.tally {
+            tally.rename([link.initiator.node.as_deref(), link.acceptor.node.as_deref()]);
+        }
         self.shared.tell_link(&message.at, self.flow, LinkChange::Identified, self.cx);
     }
 

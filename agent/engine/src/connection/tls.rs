@@ -79,7 +79,7 @@ impl Tls {
             return;
         }
         shared.open_link(at, flow, Transport::Tls, cx);
-        let before = shared.link.as_ref().and_then(|link| link.tls.as_ref());
+        let before = shared.link.as_ref().and_then(|link| link.tls.as_deref());
         if before == Some(facts) {
             return;
         }
@@ -93,7 +93,7 @@ impl Tls {
                 HandshakeOutcome::Incomplete
             }
         };
-        link.tls = Some(facts.clone());
+        link.tls = Some(Box::new(facts.clone()));
         let change = if ended { LinkChange::Handshake } else { LinkChange::Progress };
         shared.tell_link(at, flow, change, cx);
     }

@@ -136,7 +136,7 @@ mod tests {
             self_signed,
             sha256: "00".repeat(32),
         });
-        link.tls = Some(tls);
+        link.tls = Some(Box::new(tls));
         link
     }
 

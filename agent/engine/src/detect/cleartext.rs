@@ -293,7 +293,7 @@ mod tests {
         let mut bench = Bench::new(Policy::default());
         let mut secured = link("f1", ("10.77.0.1", None), ("10.77.0.2", None));
         secured.transport = Transport::Tls;
-        secured.tls = Some(tls("1.3"));
+        secured.tls = Some(Box::new(tls("1.3")));
         bench.link(LinkChange::Handshake, &secured);
         assert!(bench.alerts().iter().all(|alert| alert.rule_id != "cleartext-distribution"));
 
@@ -309,14 +309,14 @@ mod tests {
         let mut clear = link("f1", ("10.77.0.1", Some("web@host-a")), ("10.77.0.2", None));
         clear.transport = Transport::Cleartext;
         clear.handshake.version = Some(6);
-        clear.tls = Some(tls("1.2"));
+        clear.tls = Some(Box::new(tls("1.2")));
         bench.link(LinkChange::Progress, &clear);
         assert_eq!(bench.only("cleartext-attempt").subject, "web@host-a -> 10.77.0.2:41000");
 
         let mut bench = Bench::new(Policy::default());
         let mut secured = link("f2", ("10.77.0.1", None), ("10.77.0.2", None));
         secured.transport = Transport::Tls;
-        secured.tls = Some(tls("1.3"));
+        secured.tls = Some(Box::new(tls("1.3")));
         secured.tls.as_mut().unwrap().outcome = TlsOutcome::NotTls;
         bench.link(LinkChange::Closed, &secured);
         assert_eq!(bench.only("cleartext-attempt").severity, Severity::Medium);
@@ -335,7 +335,7 @@ mod tests {
         bench.none("tls-downgrade");
         let mut secured = link("f1", ("10.77.0.1", None), ("10.77.0.2", None));
         secured.transport = Transport::Tls;
-        secured.tls = Some(tls("1.3"));
+        secured.tls = Some(Box::new(tls("1.3")));
         bench.link(LinkChange::Handshake, &secured);
         bench.link(LinkChange::Handshake, &established("f2"));
         assert_eq!(bench.only("tls-downgrade").subject, "web@host-a -> db@host-b");
@@ -346,7 +346,7 @@ mod tests {
         let mut before = Bench::new(Policy::default());
         let mut secured = link("f1", ("10.77.0.1", None), ("10.77.0.2", None));
         secured.transport = Transport::Tls;
-        secured.tls = Some(tls("1.3"));
+        secured.tls = Some(Box::new(tls("1.3")));
         before.link(LinkChange::Handshake, &secured);
         let facts = serde_json::to_string(&before.judge.facts()).unwrap();
         for run in 0..3 {
@@ -371,7 +371,7 @@ mod tests {
         bench.event(port_please("10.77.0.1", "10.77.0.2", "db", 41000));
         let mut secured = link("f1", ("10.77.0.1", None), ("10.77.0.2", None));
         secured.transport = Transport::Tls;
-        secured.tls = Some(crate::model::Tls { sni: Some("host-b".into()), ..tls("1.3") });
+        secured.tls = Some(Box::new(crate::model::Tls { sni: Some("host-b".into()), ..tls("1.3") }));
         bench.link(LinkChange::Handshake, &secured);
         bench.close(&mut secured);
         let mut clear = established("f2");

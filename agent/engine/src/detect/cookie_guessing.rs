@@ -297,7 +297,7 @@ mod tests {
         let mut hidden = link("f1", ("10.77.0.1", None), ("10.77.0.2", None));
         hidden.transport = Transport::Tls;
         hidden.handshake.outcome = HandshakeOutcome::Unseen;
-        hidden.tls = Some(tls("1.3"));
+        hidden.tls = Some(Box::new(tls("1.3")));
         bench.link(LinkChange::Handshake, &hidden);
         bench.none("bad-cookie");
         hidden.flow_id = "f2".into();

@@ -286,7 +286,7 @@ mod tests {
         cluster.handle_event(&testing::port_please("10.77.0.1", "10.77.0.2", "db", 46369));
         let mut link = testing::link("f1", ("10.77.0.1", None), ("10.77.0.2", None));
         link.acceptor.port = 46369;
-        link.tls = Some(testing::tls("1.2"));
+        link.tls = Some(Box::new(testing::tls("1.2")));
         assert_eq!(Parties::of_link(&link, &cluster).to_string(), "10.77.0.1 -> db (10.77.0.2:46369)");
         link.tls.as_mut().unwrap().sni = Some("host-b".into());
         let parties = Parties::of_link(&link, &cluster);

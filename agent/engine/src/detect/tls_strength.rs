@@ -107,7 +107,7 @@ mod tests {
     fn secured(version: &str) -> Link {
         let mut link = link("f1", ("10.77.0.1", None), ("10.77.0.2", None));
         link.transport = Transport::Tls;
-        link.tls = Some(tls(version));
+        link.tls = Some(Box::new(tls(version)));
         link
     }
 
