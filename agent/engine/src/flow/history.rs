@@ -29,8 +29,8 @@ impl History {
     /// Octets kept at most. A forged segment that races with the true one comes within a round trip, during which a
     /// link rarely has more than this under way.
     pub(super) const SIZE: usize = 16 << 10;
-    /// Octets that there is room for from the start: a distribution handshake.
-    const FIRST_SIZE: usize = 256;
+    /// Octets that there is room for from the start: one side of a handshake between names that are short.
+    const FIRST_SIZE: usize = 64;
 
     /// Bytes on the heap, once the block that is lent has gone.
     pub(super) const fn memory(&self) -> usize {
