@@ -148,6 +148,10 @@ impl Finding {
     }
 
     fn add_facts(&mut self, seen: Seen<'_>, facts: Vec<(String, Option<String>)>) {
+        if self.first_facts.is_empty() {
+            // Most findings have no others.
+            self.first_facts.reserve_exact(facts.len().min(EVIDENCE / 2));
+        }
         for (fact, packet) in facts {
             let packet = packet.or_else(|| packet_text(seen.packet));
             let evidence = Evidence { fact, packet, timestamp: seen.time };
@@ -200,7 +204,8 @@ pub struct FindingStore {
     update_interval: Duration,
     quiet: Duration,
     next: u64,
-    findings: BTreeMap<u64, Finding>,
+    /// In boxes: the leaves of a map that only grows at its end are half empty.
+    findings: BTreeMap<u64, Box<Finding>>,
     ids: HashMap<(&'static str, String), u64>,
     per_rule: BTreeMap<&'static str, usize>,
     resolved: usize,
@@ -267,7 +272,7 @@ impl FindingStore {
     #[must_use]
     pub fn alerts(&self) -> Vec<Alert> {
         let mut alerts: Vec<Alert> =
-            self.findings.values().filter(|finding| !finding.superseded).map(last_state).collect();
+            self.findings.values().filter(|finding| !finding.superseded).map(|finding| last_state(finding)).collect();
         alerts.sort_by(|a, b| {
             let key = |alert: &'_ Alert| (std::cmp::Reverse(alert.severity), alert.first_seen);
             key(a).cmp(&key(b)).then_with(|| (&a.rule_id, &a.fingerprint).cmp(&(&b.rule_id, &b.fingerprint)))
@@ -453,7 +458,7 @@ impl FindingStore {
         let id = self.next;
         self.next = self.next.saturating_add(1);
         let flow_id = seen.flow.map(|flow| flow.id.as_str());
-        let mut finding = Finding {
+        let mut finding = Box::new(Finding {
             rule: report.rule,
             key: report.key.clone(),
             severity,
@@ -479,7 +484,7 @@ impl FindingStore {
             changed: true,
             came_out: seen.time,
             due: None,
-        };
+        });
         finding.add_facts(seen, report.facts);
         *self.per_rule.entry(report.rule.id).or_default() += 1;
         self.ids.insert((report.rule.id, report.key), id);

@@ -67,8 +67,13 @@ impl FindingStore {
     /// All findings that are told of, and those that ended not long before `now`.
     #[must_use]
     pub fn saved(&self, now: Timestamp) -> Vec<SavedFinding> {
-        let is_kept = |finding: &&Finding| !finding.resolved || now.since(finding.came_out) <= ENDED_KEPT;
-        self.findings.values().filter(|finding| !finding.superseded).filter(is_kept).map(SavedFinding::of).collect()
+        let is_kept = |finding: &&Box<Finding>| !finding.resolved || now.since(finding.came_out) <= ENDED_KEPT;
+        self.findings
+            .values()
+            .filter(|finding| !finding.superseded)
+            .filter(is_kept)
+            .map(|finding| SavedFinding::of(finding))
+            .collect()
     }
 
     /// From now on it is noted what comes out.
@@ -114,7 +119,7 @@ impl FindingStore {
                 1 => Confidence::Likely,
                 _ => Confidence::Certain,
             };
-            let finding = Finding {
+            let finding = Box::new(Finding {
                 rule,
                 key: one.key.clone(),
                 severity: Severity::from_name(&one.severity).unwrap_or(rule.severity),
@@ -140,7 +145,7 @@ impl FindingStore {
                 changed: false,
                 came_out: Timestamp::from_nanos(one.came_out),
                 due: None,
-            };
+            });
             self.resolved += usize::from(one.resolved);
             *self.per_rule.entry(rule.id).or_default() += 1;
             self.ids.insert((rule.id, one.key), id);
