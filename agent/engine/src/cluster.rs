@@ -3,6 +3,7 @@
 //! Everything in here is bounded by [`Limits::report_entries`]. What is full makes room by giving up what never got
 //! far (attempts before links, closed ones before open ones, old ones before new ones) and counts it.
 
+mod by_name;
 mod otp;
 mod processes;
 mod saved;
@@ -23,6 +24,7 @@ use crate::model::{
 };
 use crate::time::Timestamp;
 
+use by_name::ByName;
 use processes::Processes;
 
 pub use otp::{Flag, otp_from_flags};
@@ -43,8 +45,8 @@ type Table<K, V> = IndexMap<K, V, RandomState>;
 pub struct Cluster {
     entries: usize,
     /// Shared with whoever looks at them elsewhere: a picture of all of them costs a pointer each.
-    links: Table<String, Arc<Link>>,
-    nodes: Table<String, Arc<Node>>,
+    links: ByName<Link>,
+    nodes: ByName<Node>,
     epmd: Vec<EpmdExchange>,
     activity: Table<ActivityKey, Activity>,
     /// What EPMD said: the node name (without host) behind an address and port.
@@ -70,8 +72,8 @@ impl Cluster {
     pub fn new(limits: &Limits) -> Self {
         Self {
             entries: limits.report_entries.max(1),
-            links: Table::default(),
-            nodes: Table::default(),
+            links: ByName::default(),
+            nodes: ByName::default(),
             epmd: Vec::new(),
             activity: Table::default(),
             registered: Table::default(),
@@ -105,7 +107,7 @@ impl Cluster {
     /// The link with this flow id.
     #[must_use]
     pub fn link(&self, flow_id: &str) -> Option<&Link> {
-        self.links.get(flow_id).map(Arc::as_ref)
+        self.links.get(flow_id)
     }
 
     /// Nodes in the order of their appearance.
@@ -121,7 +123,7 @@ impl Cluster {
     /// The node of this name.
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Node> {
-        self.nodes.get(name).map(Arc::as_ref)
+        self.nodes.get(name)
     }
 
     /// EPMD exchanges in the order in which they were answered.
@@ -182,8 +184,8 @@ impl Cluster {
 
     fn handle_link(&mut self, link: &Arc<Link>, time: Timestamp) {
         self.learn_names(link, time);
-        if !self.links.contains_key(&link.flow_id) {
-            let given_up = make_room(&mut self.links, self.entries, |link| (reach_of(link), link.last_seen));
+        if !self.links.contains(&link.flow_id) {
+            let given_up = self.links.make_room(self.entries, |link| (reach_of(link), link.last_seen));
             self.count(given_up);
         }
         let ends = link_ends(link);
@@ -192,7 +194,7 @@ impl Cluster {
         } else if self.processes.is_there() {
             self.processes.open(ends, &link.flow_id, self.entries);
         }
-        self.links.insert(link.flow_id.clone(), Arc::clone(link));
+        self.links.put(Arc::clone(link));
     }
 
     /// Believes a name only where the other side did: the acceptor's when it stands in its challenge, the initiator's when
@@ -224,13 +226,13 @@ impl Cluster {
             (&link.acceptor, handshake.acceptor_flags, handshake.acceptor_creation, &link.builds.acceptor)
         };
         let Some(name) = &end.node else { return };
-        if !self.nodes.contains_key(name) {
-            let given_up = make_room(&mut self.nodes, self.entries, |node| (0, node.last_seen));
+        if !self.nodes.contains(name) {
+            let given_up = self.nodes.make_room(self.entries, |node| (0, node.last_seen));
             self.count(given_up);
-            self.nodes.insert(name.clone(), Arc::new(new_node(name, time)));
+            self.nodes.put(Arc::new(new_node(name, time)));
         }
         let mut full = 0;
-        if let Some(node) = self.nodes.get_mut(name).map(Arc::make_mut) {
+        if let Some(node) = self.nodes.get_mut(name) {
             node.last_seen = node.last_seen.max(time);
             full += push_new(&mut node.addresses, end.ip);
             if !initiator {
@@ -342,27 +344,6 @@ fn link_ends(link: &Link) -> (SocketAddr, SocketAddr) {
     (end(&link.initiator), end(&link.acceptor))
 }
 
-/// Where the table is full, removes an eighth of it: lowest worth first. Returns how many were removed.
-fn make_room<K: Hash + Eq, V>(table: &mut Table<K, V>, limit: usize, worth: impl Fn(&V) -> (u8, Timestamp)) -> u64 {
-    if table.len() < limit {
-        return 0;
-    }
-    let room = (limit / ROOM).max(1).min(table.len());
-    let mut order: Vec<((u8, Timestamp), usize)> =
-        table.values().enumerate().map(|(place, value)| (worth(value), place)).collect();
-    order.sort_unstable();
-    let mut gone: Vec<usize> = order.iter().take(room).map(|&(_, place)| place).collect();
-    gone.sort_unstable();
-    let (mut place, mut next) = (0_usize, 0_usize);
-    table.retain(|_, _| {
-        let goes = gone.get(next) == Some(&place);
-        next += usize::from(goes);
-        place += 1;
-        !goes
-    });
-    room as u64
-}
-
 /// Sets a fact about an address in a bounded table; the oldest half goes when it is full.
 fn remember<K: Hash + Eq>(table: &mut Table<K, String>, limit: usize, key: K, name: &str) {
     if let Some(known) = table.get_mut(&key) {
@@ -384,6 +365,10 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, value: T) -> u64 {
     }
     if list.len() >= PER_NODE {
         return 1;
+    }
+    if list.is_empty() {
+        // Most have one for ever, and a list makes room for four.
+        list.reserve_exact(1);
     }
     list.push(value);
     0

@@ -22,7 +22,7 @@ impl Cluster {
             first_seen: node.first_seen,
             last_seen: node.last_seen,
         };
-        saved.nodes = self.nodes.values().map(node).collect();
+        saved.nodes = self.nodes.values().map(|known| node(known)).collect();
         saved.registered = self.registered.iter().map(|(&at, name)| (at.into(), name.clone())).collect();
         saved.owners = self.owners.iter().map(|(&at, name)| (at.into(), name.clone())).collect();
         saved.hosts = self.hosts.iter().map(|(&at, name)| (at, name.clone())).collect();
@@ -47,7 +47,7 @@ impl Cluster {
     /// Takes in nodes and names, as far as there is room; before the first event.
     pub fn restore(&mut self, saved: &Saved) {
         for node in saved.nodes.iter().take(self.entries) {
-            self.nodes.insert(node.name.clone(), Arc::new(restored(node)));
+            self.nodes.put(Arc::new(restored(node)));
         }
         let limit = self.entries;
         let inferred = saved.links.iter().filter_map(|link| Some((link.acceptor, link.inferred.as_ref()?)));
