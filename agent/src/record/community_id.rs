@@ -11,9 +11,9 @@ use serde::{Serialize, Serializer};
 const TCP: u8 = 6;
 /// `1:` and the base64 form of a SHA-1 digest.
 const LENGTH: usize = 30;
-/// Connections remembered; at the limit all are forgotten. 65,536 take about 6 MB, and computing one again takes less
-/// than a microsecond: an eviction order would cost more than it saves.
-const REMEMBERED: usize = 65_536;
+/// Connections remembered; at the limit all are forgotten. They take some 100 kB, and computing one again takes less than a
+/// microsecond: more of them, or an eviction order, would cost more than they save.
+const REMEMBERED: usize = 896;
 
 /// A Community ID, in its text form.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
