@@ -92,6 +92,9 @@ impl Written {
     }
 }
 
+/// Room for text that is kept from one batch for the next. A burst's is given back.
+const ROOM_KEPT: usize = 64 << 10;
+
 fn write(mut out: impl Write, waiting: &Outlet, shared: &Written) {
     let mut text = Vec::new();
     while let Some(batch) = waiting.take() {
@@ -100,6 +103,7 @@ fn write(mut out: impl Write, waiting: &Outlet, shared: &Written) {
             continue;
         }
         text.clear();
+        text.shrink_to(ROOM_KEPT);
         batch.print(&mut text);
         match out.write_all(&text).and_then(|()| out.flush()) {
             Ok(()) => shared.written.fetch_add(batch.printed(), Ordering::Relaxed),
