@@ -1,7 +1,7 @@
 //! All TCP sockets of a network namespace: by netlink for this thread's own, from `/proc` for others.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -181,14 +181,19 @@ fn octets(mut attributes: &[u8]) -> Option<u64> {
 pub(super) fn of_process(proc: &Path, pid: u32) -> io::Result<Vec<TcpSocket>> {
     let mut sockets = Vec::new();
     for (list, six) in [("net/tcp", false), ("net/tcp6", true)] {
-        let mut text = String::new();
-        match File::open(proc.join(pid.to_string()).join(list)) {
-            Ok(file) => file.take(LONGEST_LIST).read_to_string(&mut text)?,
+        let file = match File::open(proc.join(pid.to_string()).join(list)) {
+            Ok(file) => file,
             // A kernel without IPv6.
-            Err(error) if six && error.kind() == io::ErrorKind::NotFound => 0,
+            Err(error) if six && error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        sockets.extend(text.lines().skip(1).filter_map(|text| line(text, six)));
+        // Line by line: the list of a host with many sockets is some megabytes.
+        let (mut list, mut text) = (BufReader::with_capacity(ANSWER, file.take(LONGEST_LIST)), String::new());
+        while list.read_line(&mut text)? > 0 {
+            // The first is a heading, of which nothing reads as a socket.
+            sockets.extend(line(&text, six));
+            text.clear();
+        }
     }
     Ok(sockets)
 }
