@@ -10,6 +10,7 @@ pub mod host;
 pub mod http;
 mod key_files;
 pub mod logging;
+mod memory;
 pub mod near;
 pub mod notify;
 pub mod pipeline;

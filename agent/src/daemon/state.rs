@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::journal::{self, Journal};
 use crate::disk::is_full;
+use crate::memory;
 
 /// The version of the file. The one before had findings and listeners alone, and is read; any other is left as it is, under
 /// another name.
@@ -152,6 +153,7 @@ impl Keeper {
         let thread = std::thread::Builder::new().name("state".into()).spawn(move || {
             for state in &states {
                 let Some(took) = write_in_the_end(&path, state, &states, &failures) else { return };
+                memory::give_back();
                 *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(took);
             }
         })?;

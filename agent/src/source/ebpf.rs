@@ -38,6 +38,7 @@ use self::layout::{Plain, is_scoped};
 use self::listeners::Listeners;
 use self::namespace::Interfaces;
 use self::sockets::Sockets;
+use crate::memory;
 use crate::source::link_changes::LinkChanges;
 use crate::source::live::{Books, Captured, FlowCounts, FlowEnds, LiveSource, Lost, SocketSeen, Verdict};
 
@@ -113,7 +114,8 @@ impl EbpfSource {
         unlock_memory();
         let fields = NamespaceFields::of_this_kernel();
         let opened = Self::open_any_way(options, fields);
-        give_memory_back();
+        // To load programs, aya reads the description of all of the kernel's types: some 15 MiB in small pieces.
+        memory::give_back();
         opened
     }
 
@@ -402,18 +404,6 @@ fn unlock_memory() {
         let maximum = getrlimit(Resource::Memlock).maximum;
         // Newer kernels do not need it, and older ones say what they lack.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: maximum, maximum });
-    }
-}
-
-/// To load programs, aya reads the description of all of the kernel's types: some 15 MiB in small pieces that are free
-/// afterwards, but that glibc would keep for as long as the daemon runs.
-fn give_memory_back() {
-    #[cfg(target_env = "gnu")]
-    {
-        // SAFETY: may be called at any time, and touches only what is free.
-        #[allow(unsafe_code)]
-        // The standard library has nothing for it.
-        let _ = unsafe { libc::malloc_trim(0) };
     }
 }
 
