@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -137,6 +138,29 @@ impl Watch {
         let daemon = self.launch();
         daemon.captures();
         daemon
+    }
+
+    /// Starts it, and how long that took by its own word to the service manager, which it says as soon as everything is captured.
+    ///
+    /// # Panics
+    /// Where it never says so.
+    #[must_use]
+    pub fn start_timed(&self) -> (Daemon, Duration) {
+        let path = self.folder.join("notify");
+        let _ = fs::remove_file(&path);
+        let told = UnixDatagram::bind(&path).expect("a socket");
+        told.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        let path = path.to_str().expect("a path of the lab");
+        let daemon = self.clone().variables(&[("NOTIFY_SOCKET", path)]).launch();
+        let mut message = [0; 512];
+        loop {
+            let length =
+                told.recv(&mut message).unwrap_or_else(|error| panic!("never ready: {error}: {}", daemon.log()));
+            if message[..length].starts_with(b"READY=1") {
+                let took = daemon.started.elapsed();
+                return (daemon, took);
+            }
+        }
     }
 
     /// Starts it without waiting.
