@@ -2,6 +2,7 @@
 //!
 //! `cargo xtask docs` runs these with `UPDATE_GENERATED` in the environment, which rewrites the files instead.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -84,4 +85,21 @@ fn the_keys_of_sinks_are_current() {
     let (before, rest) = text.split_once(begin).expect("the page has a place for keys");
     let (_, after) = rest.split_once(end).expect("the place for keys has an end");
     current(path, &format!("{before}{begin}{}{end}{after}", distwatch::config::sinks_markdown()));
+}
+
+/// The builds' tables of atoms, which are by slot, as one by atom.
+#[test]
+fn the_table_of_slots_by_atom_is_current() {
+    const BUILDS: [&str; 5] = ["23.2.6", "25.2.3", "27.3.4.1", "28.5", "29.1.2"];
+    let folder = "agent/engine/data/atom-slots";
+    let mut slots: BTreeMap<String, [String; BUILDS.len()]> = BTreeMap::new();
+    for (build, name) in BUILDS.iter().enumerate() {
+        let table = std::fs::read_to_string(repository().join(format!("{folder}/otp-{name}.txt"))).unwrap();
+        for line in table.lines() {
+            let (slot, atom) = line.split_once(' ').unwrap_or((line, ""));
+            slots.entry(atom.to_owned()).or_insert_with(|| BUILDS.map(|_| "-".to_owned()))[build] = slot.to_owned();
+        }
+    }
+    let lines: String = slots.iter().map(|(atom, slots)| format!("{atom}\t{}\n", slots.join(" "))).collect();
+    current(&format!("{folder}/by-atom.txt"), &lines);
 }

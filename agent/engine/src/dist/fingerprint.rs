@@ -6,9 +6,10 @@
 //! build stands out, its table names the atoms of slots that were set before the capture, as far as they are atoms that travel.
 //! That is an inference and is marked as one: an atom of the application may have taken the slot.
 
+use std::cmp::Ordering;
 use std::sync::OnceLock;
 
-use foldhash::{HashMap, HashSet};
+use foldhash::HashMap;
 
 use super::control::{Control, Role};
 use super::header::Header;
@@ -17,8 +18,6 @@ use crate::etf::{Atom, Cursor, Token};
 use crate::model::Confidence;
 use crate::packet::{At, Side};
 
-/// Slots that senders use: a prime number of them.
-const USED: usize = 2039;
 /// Builds whose tables are known.
 const BUILDS: usize = 5;
 /// An entry where one build's table has it and not every other's.
@@ -58,51 +57,72 @@ pub struct BuildGuess {
     pub confidence: Confidence,
 }
 
-const BUILT: [(&str, u16, &str); BUILDS] = [
-    ("23.2.6", 23, include_str!("../../data/atom-slots/otp-23.2.6.txt")),
-    ("25.2.3", 25, include_str!("../../data/atom-slots/otp-25.2.3.txt")),
-    ("27.3.4.1", 27, include_str!("../../data/atom-slots/otp-27.3.4.1.txt")),
-    ("28.5", 28, include_str!("../../data/atom-slots/otp-28.5.txt")),
-    ("29.1.2", 29, include_str!("../../data/atom-slots/otp-29.1.2.txt")),
-];
+/// Name and release, in the order of the columns of [`BY_ATOM`].
+const BUILT: [(&str, u16); BUILDS] = [("23.2.6", 23), ("25.2.3", 25), ("27.3.4.1", 27), ("28.5", 28), ("29.1.2", 29)];
 
+/// The slot of each atom in each build, or `-`; a line for each atom, in their order. It is made of the tables beside it,
+/// and is searched as it stands, for a map would have to be built by every run of the program.
+const BY_ATOM: &str = include_str!("../../data/atom-slots/by-atom.txt");
 /// Atoms with a larger index, of ordinary boots.
 const TRAVELLING: &str = include_str!("../../data/atom-slots/travelling.txt");
 /// Atoms that may be inferred.
 const WORTH: &str = include_str!("../../data/atom-slots/worth.txt");
 
-struct Tables {
-    /// By build and slot: the atom that a reference to the slot most likely means.
-    atoms: [HashMap<u16, &'static str>; BUILDS],
-    /// In which slots each build has an atom; several, where boots differ.
-    slots: HashMap<&'static [u8], Vec<(u8, u16)>>,
+/// In which slots each build has an atom; several, where boots differ.
+fn homes(atom: &[u8]) -> impl Iterator<Item = (u8, u16)> {
+    let columns = line_of(atom).unwrap_or_default().split(' ').zip(0_u8..);
+    let predefined = columns.filter_map(|(slot, build)| Some((build, slot.parse().ok()?)));
+    predefined.chain(
+        travelling().filter(move |&(_, _, other)| other.as_bytes() == atom).map(|(build, slot, _)| (build, slot)),
+    )
 }
 
-fn tables() -> &'static Tables {
-    static TABLES: OnceLock<Tables> = OnceLock::new();
-    TABLES.get_or_init(|| {
-        let worth: HashSet<&str> = WORTH.lines().filter(|line| !line.starts_with('#')).collect();
-        let mut tables = Tables { atoms: Default::default(), slots: HashMap::default() };
-        let mut enter = |build: usize, slot: u16, atom: &'static str| {
-            if worth.contains(atom) {
-                tables.atoms[build].insert(slot, atom);
-            }
-            tables.slots.entry(atom.as_bytes()).or_default().push((build as u8, slot));
+/// The columns of an atom.
+fn line_of(atom: &[u8]) -> Option<&'static str> {
+    let mut rest = BY_ATOM;
+    while !rest.is_empty() {
+        let (before, behind) = rest.as_bytes().split_at(rest.len() / 2);
+        let start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |newline| newline + 1);
+        let end = behind.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |newline| before.len() + newline);
+        let (name, columns) = rest.get(start..end)?.split_once('\t')?;
+        rest = match name.as_bytes().cmp(atom) {
+            Ordering::Equal => return Some(columns),
+            Ordering::Less => rest.get(end + 1..).unwrap_or_default(),
+            Ordering::Greater => rest.get(..start)?,
         };
-        for (build, (_, _, file)) in BUILT.iter().enumerate() {
-            for line in file.lines().take(USED) {
-                let (slot, atom) = line.split_once(' ').unwrap_or((line, ""));
-                slot.parse().into_iter().for_each(|slot| enter(build, slot, atom));
+    }
+    None
+}
+
+/// Build, slot and atom of those with a larger index.
+fn travelling() -> impl Iterator<Item = (u8, u16, &'static str)> {
+    TRAVELLING.lines().filter(|line| !line.starts_with('#')).filter_map(|line| {
+        let mut words = line.splitn(3, ' ');
+        let (name, slot, atom) = (words.next()?, words.next()?, words.next()?);
+        let build = (0_u8..).zip(BUILT).find(|(_, row)| row.0 == name)?.0;
+        Some((build, slot.parse().ok()?, atom))
+    })
+}
+
+/// By build and slot: the atom that a reference to the slot most likely means.
+fn likely() -> &'static [HashMap<u16, &'static str>; BUILDS] {
+    static LIKELY: OnceLock<[HashMap<u16, &'static str>; BUILDS]> = OnceLock::new();
+    LIKELY.get_or_init(|| {
+        let mut likely: [HashMap<u16, &'static str>; BUILDS] = Default::default();
+        let mut enter = |build: u8, slot: u16, atom| {
+            if let Some(atoms) = likely.get_mut(usize::from(build)) {
+                atoms.insert(slot, atom);
             }
+        };
+        let worth: Vec<&str> = WORTH.lines().filter(|line| !line.starts_with('#')).collect();
+        for &atom in &worth {
+            homes(atom.as_bytes()).for_each(|(build, slot)| enter(build, slot, atom));
         }
-        // later, for it is these that travel
-        for line in TRAVELLING.lines().filter(|line| !line.starts_with('#')) {
-            let mut words = line.splitn(3, ' ');
-            let (Some(name), Some(slot), Some(atom)) = (words.next(), words.next(), words.next()) else { continue };
-            let build = BUILT.iter().position(|row| row.0 == name);
-            build.into_iter().for_each(|build| slot.parse().into_iter().for_each(|slot| enter(build, slot, atom)));
-        }
-        tables
+        // Once more and last, for it is these that travel.
+        travelling()
+            .filter(|(_, _, atom)| worth.contains(atom))
+            .for_each(|(build, slot, atom)| enter(build, slot, atom));
+        likely
     })
 }
 
@@ -113,12 +133,12 @@ impl Build {
 
     /// The atom that an ordinary node of this build has in the slot, if it is one that travels.
     pub(super) fn atom(self, slot: u16) -> Option<&'static [u8]> {
-        let atom = tables().atoms.get(usize::from(self.0))?.get(&slot)?;
+        let atom = likely().get(usize::from(self.0))?.get(&slot)?;
         Some(atom.as_bytes())
     }
 
     fn has(self, slot: u16, atom: &str) -> bool {
-        tables().slots.get(atom.as_bytes()).is_some_and(|slots| slots.contains(&(self.0, slot)))
+        homes(atom.as_bytes()).any(|home| home == (self.0, slot))
     }
 }
 
@@ -143,7 +163,7 @@ impl Fingerprint {
 
     pub(super) fn guess(&self) -> Option<BuildGuess> {
         let build = usize::from(self.settled?.0);
-        let &(name, otp, _) = BUILT.get(build)?;
+        let &(name, otp) = BUILT.get(build)?;
         let score = self.scores.get(build).copied().unwrap_or_default();
         let confidence = if score >= LIKELY { Confidence::Likely } else { Confidence::Possible };
         Some(BuildGuess { build: name, otp, confidence })
@@ -158,9 +178,11 @@ impl Fingerprint {
         if self.votes >= VOTES {
             return;
         }
-        let tables = tables();
         for (slot, text) in header.references() {
-            let Some(homes) = text.and_then(|text| tables.slots.get(text)) else { continue };
+            let homes: Vec<(u8, u16)> = text.into_iter().flat_map(homes).collect();
+            if homes.is_empty() {
+                continue;
+            }
             self.votes = self.votes.saturating_add(1);
             for build in Build::all() {
                 let votes = if homes.contains(&(build.0, slot)) {
@@ -268,8 +290,24 @@ fn unknown(cursor: &mut Cursor<'_>) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::wire::Reader;
+
+    /// Slots that senders use: a prime number of them.
+    const USED: usize = 2039;
+
+    #[test]
+    fn every_atom_is_found_where_the_tables_have_it() {
+        for line in BY_ATOM.lines() {
+            let (atom, columns) = line.split_once('\t').unwrap();
+            assert_eq!(line_of(atom.as_bytes()), Some(columns), "{atom}");
+        }
+        for atom in ["!!", "net_kernel2", "net_kerne", "zzz", "\u{10ffff}"] {
+            assert_eq!(line_of(atom.as_bytes()), None, "{atom}");
+        }
+    }
 
     fn header(entries: &[(u16, &str)]) -> Vec<u8> {
         let mut flags = vec![0_u8; entries.len() / 2 + 1];
@@ -290,9 +328,9 @@ mod tests {
     #[test]
     fn every_table_has_all_slots_and_the_first_atoms_of_every_build() {
         for build in Build::all() {
-            let slots: HashSet<u16> =
-                tables().slots.values().flatten().filter(|home| home.0 == build.0).map(|home| home.1).collect();
-            assert_eq!(slots.len(), USED);
+            let columns = BY_ATOM.lines().filter_map(|line| line.split_once('\t')?.1.split(' ').nth(build.0.into()));
+            let slots: HashSet<usize> = columns.filter_map(|slot| slot.parse().ok()).collect();
+            assert_eq!(slots, (0..USED).collect());
             assert_eq!(build.atom(1), Some(&b"true"[..]));
         }
     }
