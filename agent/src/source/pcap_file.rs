@@ -1,8 +1,8 @@
 //! Capture files (pcap and pcapng, plain or compressed), read as a stream in constant memory.
 //!
-//! A second thread reads, unpacks (`stream`) and parses (`parser`) ahead, and a packet is borrowed from the block that it was
-//! read in. Bytes are trusted as little as those from a network: whatever a file holds, all packets before the first
-//! damage are delivered, and the damage is named with its byte.
+//! What is packed, or comes out of a pipe, a second thread unpacks (`stream`) and parses (`parser`) ahead. A packet is
+//! borrowed from the block that it was read in. Bytes are trusted as little as those from a network: whatever a file holds,
+//! all packets before the first damage are delivered, and the damage is named with its byte.
 
 use std::fmt;
 use std::io;

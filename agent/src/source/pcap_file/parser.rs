@@ -1,8 +1,9 @@
 //! From a file's bytes to batches of its packets, each with the block that they lie in.
 //!
-//! The first block, which is read when a file is opened, is parsed by whoever asks for packets. For what comes behind it
-//! there is a thread, so that reading, unpacking and parsing run beside what the packets are for. Batches go through a
-//! short channel; used ones go back, so that nothing is allocated for a block once a file is under way.
+//! The first block, which is read when a file is opened, is parsed by whoever asks for packets, and of a plain file every
+//! other one too: a block that another processor has read costs more to fetch from it than it took to read. For what has to
+//! be unpacked or waited for there is a thread, so that this and parsing run beside what the packets are for. Batches go
+//! through a short channel; used ones go back, so that nothing is allocated for a block once a file is under way.
 
 use std::fmt;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -137,7 +138,10 @@ impl Parser {
         let (described, before) = (interfaces.len(), totals.packets);
         batch.records.clear();
         let stopped = match format {
-            Format::Pcap(pcap) => gather(&mut batch.records, before, |number| pcap.advance(stream, interfaces, number)),
+            Format::Pcap(pcap) => {
+                pcap.gather_whole(stream, &mut batch.records);
+                gather(&mut batch.records, before, |number| pcap.advance(stream, interfaces, number))
+            }
             Format::PcapNg(pcapng) => {
                 gather(&mut batch.records, before, |number| pcapng.advance(stream, interfaces, number))
             }
@@ -197,7 +201,7 @@ fn gather(
 pub(super) enum Batches {
     /// From here: the first block has not been parsed.
     First(Box<Parser>),
-    /// From a thread, once there is need of one.
+    /// From here, or from a thread where there is need of one.
     Idle(Box<Parser>),
     /// From the thread.
     Ahead { full: Receiver<Batch>, empty: Sender<Batch> },
@@ -211,6 +215,10 @@ impl Batches {
         *self = match std::mem::replace(self, Self::Ended) {
             Self::First(mut parser) => {
                 parser.parse(batch);
+                Self::Idle(parser)
+            }
+            Self::Idle(mut parser) if parser.stream().is_plain_file() => {
+                parser.go_on(batch);
                 Self::Idle(parser)
             }
             Self::Idle(parser) => read_ahead(parser, batch),

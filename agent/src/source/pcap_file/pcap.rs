@@ -51,6 +51,39 @@ impl Pcap {
         if self.record_header == RECORD_HEADER { "pcap" } else { "pcap (modified)" }
     }
 
+    /// All packets that lie whole in what is left of the block, as nearly all do: whatever else is there, damage included,
+    /// is left to [`advance`](Self::advance).
+    pub(super) fn gather_whole(&self, stream: &mut Stream, records: &mut Vec<Record>) {
+        let Some(link_type) = self.link_type else { return };
+        let (here, bytes) = (stream.here(), stream.rest());
+        let mut rest = bytes;
+        while let Some(header) = rest.first_chunk::<RECORD_HEADER>() {
+            let [seconds, fraction, captured, original_len] = self.fields(header);
+            let len = captured as usize;
+            if captured > MAX_PACKET || rest.len() < self.record_header + len {
+                break;
+            }
+            let data = here.part(bytes.len() - rest.len() + self.record_header, len);
+            records.push(Record { time: self.time(seconds, fraction), link_type, interface: 0, data, original_len });
+            rest = rest.get(self.record_header + len..).unwrap_or_default();
+        }
+        let taken = bytes.len() - rest.len();
+        stream.take(taken);
+    }
+
+    /// The four numbers that a record begins with.
+    #[inline]
+    fn fields(&self, header: &[u8; RECORD_HEADER]) -> [u32; 4] {
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *header;
+        [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(|field| self.order.u32(field))
+    }
+
+    /// The seconds are unsigned in the files of today's systems, which carries them to 2106.
+    #[inline]
+    fn time(&self, seconds: u32, fraction: u32) -> Timestamp {
+        Timestamp::from_nanos(i64::from(seconds) * 1_000_000_000 + i64::from(fraction) * self.nanos_per_unit)
+    }
+
     /// The next packet of the block, or what is wrong there.
     #[inline]
     pub(super) fn advance(
@@ -74,10 +107,7 @@ impl Pcap {
                 _ => Err(cut(stream, number, format_args!("a record header is {} bytes", self.record_header))),
             };
         };
-        let [seconds, fraction, captured, original_len] = {
-            let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *header;
-            [[a, b, c, d], [e, f, g, h], [i, j, k, l], [m, n, o, p]].map(|field| self.order.u32(field))
-        };
+        let [seconds, fraction, captured, original_len] = self.fields(header);
         if captured > MAX_PACKET {
             let at = stream.position();
             return Err(format!("damaged in packet {number} at byte {at}: record header says {captured} bytes"));
@@ -92,10 +122,8 @@ impl Pcap {
                 "cut in packet {number} at byte {at}: record header says {len} bytes, {there} are there"
             ));
         };
-        // The seconds are unsigned in the files of today's systems, which carries them to 2106.
-        let nanos = i64::from(seconds) * 1_000_000_000 + i64::from(fraction) * self.nanos_per_unit;
         Ok(Step::Record(Record {
-            time: Timestamp::from_nanos(nanos),
+            time: self.time(seconds, fraction),
             link_type,
             interface: 0,
             data: record.part(self.record_header, len),

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::Progress;
 
 /// Bytes that are read at once. Beyond this a read call costs nothing against its copying, and the block still lies in a
-/// second-level cache when it is parsed.
-const BLOCK: usize = 1 << 20;
+/// second-level cache when it is parsed and taken in.
+const BLOCK: usize = 512 << 10;
 /// The first block, which is read when the file is opened. It is small since a timeline opens all of its files before
-/// it reads the first packet, and most small captures need no thread at all.
+/// it reads the first packet.
 const FIRST_BLOCK: usize = 64 << 10;
 /// What is kept of one block for the next without the next being made anew: the longest of usual packets.
 const TAIL: usize = 64 << 10;
@@ -201,6 +201,12 @@ impl Stream {
         Some(place)
     }
 
+    /// Where what is left of the block lies.
+    #[inline]
+    pub(super) const fn here(&self) -> Place {
+        Place { start: self.at as u32, len: self.left() as u32 }
+    }
+
     /// The bytes at a place of the block.
     #[inline]
     pub(super) fn bytes(&self, place: Place) -> &[u8] {
@@ -304,6 +310,11 @@ impl Stream {
 
     pub(super) const fn compression(&self) -> Compression {
         self.compression
+    }
+
+    /// Whether reading is no more than a copy: of a file that is not packed. The system itself reads such a file ahead.
+    pub(super) const fn is_plain_file(&self) -> bool {
+        self.meter.total.is_some() && matches!(self.compression, Compression::None)
     }
 
     pub(super) const fn meter(&self) -> &Meter {

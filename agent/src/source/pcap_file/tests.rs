@@ -288,6 +288,24 @@ fn packets_that_span_blocks_are_whole() {
     assert_eq!(file.summary().damaged, None);
 }
 
+/// A file is read by whoever asks for its packets, a pipe by a thread.
+#[test]
+fn a_file_reads_like_the_same_octets_out_of_a_pipe() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("capture.pcap");
+    let mut damaged = long_capture();
+    let (whole, middle) = (damaged.clone(), damaged.len() / 2);
+    damaged[middle..middle + 70_000].fill(0xff);
+    for bytes in [&whole[..], &whole[..middle], &whole[..whole.len() - 1], &damaged[..]] {
+        std::fs::write(&path, bytes).unwrap();
+        let mut file = CaptureFile::open(&path).unwrap();
+        let (packets, summary) = (rest_of(&mut file), file.summary());
+        let (expected, of_pipe) = read(bytes);
+        assert!(packets == expected, "{} and {} packets", packets.len(), expected.len());
+        assert_eq!(Capture { path: of_pipe.path.clone(), ..summary }, of_pipe);
+    }
+}
+
 #[test]
 fn a_pcapng_file_is_read_past_all_that_is_longer_than_what_is_read_at_once() {
     let mut file = Writer::new(Order::Little);
