@@ -352,38 +352,8 @@ impl State {
     fn plain(&mut self, bytes: &[u8], at: &mut usize, levels: &mut [u32], atoms: usize, whole: bool) {
         let mut rest = bytes.get(*at..).unwrap_or_default();
         let (mut left, mut open, mut terms) = (self.left, self.open, self.terms);
-        while let Some((&tag, tail)) = rest.split_first() {
-            let mut children = 0;
-            let behind = match Tag(tag) {
-                Tag::NIL => Some(tail),
-                Tag::SMALL_INTEGER => tail.get(1..),
-                Tag::INTEGER => tail.get(4..),
-                Tag::NEW_FLOAT => plain_float(tail),
-                Tag::SMALL_ATOM_UTF8 | Tag::SMALL_ATOM => short(tail),
-                Tag::ATOM_CACHE_REF => cached(tail, atoms),
-                Tag::ATOM => long(tail, LATIN1_ATOM_BYTES),
-                Tag::ATOM_UTF8 => long(tail, UTF8_ATOM_BYTES),
-                Tag::STRING => long(tail, u16::MAX),
-                Tag::BINARY => wide(tail),
-                Tag::SMALL_BIG => short(tail).and_then(|tail| tail.get(1..)),
-                Tag::NEW_PID => node(tail, atoms).and_then(|tail| tail.get(12..)),
-                Tag::NEWER_REFERENCE => plain_reference(tail, atoms),
-                Tag::SMALL_TUPLE => tail.split_first().map(|(&arity, tail)| {
-                    children = u32::from(arity);
-                    tail
-                }),
-                Tag::LIST => tail.split_first_chunk().and_then(|(count, tail)| {
-                    children = u32::from_be_bytes(*count).checked_add(1)?;
-                    Some(tail)
-                }),
-                Tag::MAP => tail.split_first_chunk().and_then(|(pairs, tail)| {
-                    let pairs = u32::from_be_bytes(*pairs);
-                    children = pairs.wrapping_mul(2);
-                    (pairs < MAP_PAIRS).then_some(tail)
-                }),
-                _ => None,
-            };
-            let Some(behind) = behind else { break };
+        while let Some((size, children)) = plain_token(rest, atoms) {
+            let Some(behind) = rest.get(size..) else { break };
             // At least one element was to come, or the loop had ended.
             let around = left.wrapping_sub(1);
             if children == 0 {
@@ -486,61 +456,67 @@ impl State {
     }
 }
 
-/// What is behind octets with a length of 8 bits.
-#[inline]
-fn short(tail: &[u8]) -> Option<&[u8]> {
-    let (&len, tail) = tail.split_first()?;
-    tail.get(usize::from(len)..)
+/// How many octets a token has, if it is plain and so much is there that this can be said, and how many terms follow that
+/// belong to it.
+#[inline(always)]
+fn plain_token(rest: &[u8], atoms: usize) -> Option<(usize, u32)> {
+    let &tag = rest.first()?;
+    Some(match Tag(tag) {
+        Tag::NIL => (1, 0),
+        Tag::SMALL_INTEGER => (2, 0),
+        Tag::INTEGER => (5, 0),
+        Tag::NEW_FLOAT => (finite(f64::from_be_bytes(*rest.get(1..)?.first_chunk()?)).map(|_| 9)?, 0),
+        Tag::SMALL_ATOM_UTF8 | Tag::SMALL_ATOM => (2 + usize::from(*rest.get(1)?), 0),
+        Tag::ATOM_CACHE_REF => (cached(rest, atoms)?, 0),
+        Tag::ATOM => (long(rest, LATIN1_ATOM_BYTES)?, 0),
+        Tag::ATOM_UTF8 => (long(rest, UTF8_ATOM_BYTES)?, 0),
+        Tag::STRING => (long(rest, u16::MAX)?, 0),
+        Tag::BINARY => (usize::try_from(count(rest)?).ok()?.checked_add(5)?, 0),
+        Tag::SMALL_BIG => (3 + usize::from(*rest.get(1)?), 0),
+        Tag::NEW_PID => (1 + node(rest.get(1..)?, atoms)? + 12, 0),
+        Tag::NEWER_REFERENCE => {
+            let words = u16::from_be_bytes(*rest.get(1..)?.first_chunk()?);
+            if words > REFERENCE_WORDS {
+                return None;
+            }
+            (3 + node(rest.get(3..)?, atoms)? + 4 + 4 * usize::from(words), 0)
+        }
+        Tag::SMALL_TUPLE => (2, u32::from(*rest.get(1)?)),
+        Tag::LIST => (5, count(rest)?.checked_add(1)?),
+        Tag::MAP => (5, count(rest).filter(|&pairs| pairs < MAP_PAIRS)? * 2),
+        _ => return None,
+    })
 }
 
-/// What is behind octets with a length of 16 bits, which is at most `most`.
+/// The number of 32 bits behind a tag.
 #[inline]
-fn long(tail: &[u8], most: u16) -> Option<&[u8]> {
-    let (len, tail) = tail.split_first_chunk()?;
-    let len = u16::from_be_bytes(*len);
-    if len > most { None } else { tail.get(usize::from(len)..) }
+fn count(rest: &[u8]) -> Option<u32> {
+    let (_, rest) = rest.split_first()?;
+    rest.first_chunk().copied().map(u32::from_be_bytes)
 }
 
-/// What is behind octets with a length of 32 bits.
+/// The size of a token with a length of 16 bits, which is at most `most`.
 #[inline]
-fn wide(tail: &[u8]) -> Option<&[u8]> {
-    let (len, tail) = tail.split_first_chunk()?;
-    tail.get(usize::try_from(u32::from_be_bytes(*len)).ok()?..)
+fn long(rest: &[u8], most: u16) -> Option<usize> {
+    let len = u16::from_be_bytes(*rest.get(1..)?.first_chunk()?);
+    (len <= most).then_some(3 + usize::from(len))
 }
 
-/// What is behind a reference into a table of so many atoms.
+/// The size of a reference into a table of so many atoms.
 #[inline]
-fn cached(tail: &[u8], atoms: usize) -> Option<&[u8]> {
-    let (&index, tail) = tail.split_first()?;
-    (usize::from(index) < atoms).then_some(tail)
+fn cached(rest: &[u8], atoms: usize) -> Option<usize> {
+    (usize::from(*rest.get(1)?) < atoms).then_some(2)
 }
 
-/// What is behind a node's name as today's nodes send it.
+/// The size of a node's name as today's nodes send it.
 #[inline]
-fn node(tail: &[u8], atoms: usize) -> Option<&[u8]> {
-    let (&tag, tail) = tail.split_first()?;
-    match Tag(tag) {
-        Tag::ATOM_CACHE_REF => cached(tail, atoms),
-        Tag::SMALL_ATOM_UTF8 => short(tail),
-        Tag::ATOM => long(tail, LATIN1_ATOM_BYTES),
+fn node(rest: &[u8], atoms: usize) -> Option<usize> {
+    match Tag(*rest.first()?) {
+        Tag::ATOM_CACHE_REF => cached(rest, atoms),
+        Tag::SMALL_ATOM_UTF8 => Some(2 + usize::from(*rest.get(1)?)),
+        Tag::ATOM => long(rest, LATIN1_ATOM_BYTES),
         _ => None,
     }
-}
-
-#[inline]
-fn plain_float(tail: &[u8]) -> Option<&[u8]> {
-    let (bits, tail) = tail.split_first_chunk()?;
-    finite(f64::from_be_bytes(*bits)).map(|_| tail)
-}
-
-#[inline]
-fn plain_reference(tail: &[u8], atoms: usize) -> Option<&[u8]> {
-    let (words, tail) = tail.split_first_chunk()?;
-    let words = u16::from_be_bytes(*words);
-    if words > REFERENCE_WORDS {
-        return None;
-    }
-    node(tail, atoms)?.get(4 + 4 * usize::from(words)..)
 }
 
 /// The beginning of a token: what has to be seen together, and what then follows.
