@@ -142,6 +142,7 @@ fn read_altact<'a>(message: &Message<'a>) -> Action<'a> {
 }
 
 /// A message to a registered name. `rex` and `net_kernel` are servers that act on behalf of the caller.
+#[inline]
 fn read_named<'a>(name: Atom<'a>, payload: Option<Cursor<'a>>) -> Action<'a> {
     let subject = Subject::Name(name);
     let served = match payload {

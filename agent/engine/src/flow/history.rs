@@ -43,8 +43,22 @@ impl History {
     }
 
     /// Takes over octets that were delivered at `offset`. If that is not where the last ended, the past is forgotten.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push(&mut self, offset: u64, data: &[u8], lent: &mut Lent<'_>) {
+        if offset == self.end
+            && self.size == Self::SIZE
+            && let Some(piece) = lent.piece(data, self.latest)
+        {
+            self.end += data.len() as u64;
+            self.len = Self::SIZE.min(self.len + data.len());
+            (self.latest, self.lent) = (lent.remember(piece), self.lent + data.len() as u64);
+            return;
+        }
+        self.push_any(offset, data, lent);
+    }
+
+    /// The same before the ring has its full length, behind a gap, and of octets that do not lie in the block.
+    fn push_any(&mut self, offset: u64, data: &[u8], lent: &mut Lent<'_>) {
         if offset != self.end {
             (self.len, self.end, self.latest, self.lent) = (0, offset, NONE, 0);
         }
