@@ -20,6 +20,9 @@ pub(crate) struct Arguments {
     /// Also install, start, upgrade, remove and purge the Debian package in a fresh Debian; it takes root and debootstrap
     #[arg(long)]
     try_debian: bool,
+    /// Make and try what CI does, and no more: what takes no other build of the program than the one that tests have made
+    #[arg(long, conflicts_with_all = ["no_build", "try_debian"])]
+    check: bool,
 }
 
 /// A package, and what makes it.
@@ -61,6 +64,9 @@ const PRODUCTS: &[Product] = &[
 ];
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.check {
+        return check(arguments.strict);
+    }
     if !arguments.no_build {
         build()?;
     }
