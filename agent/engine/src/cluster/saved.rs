@@ -22,7 +22,7 @@ impl Cluster {
             first_seen: node.first_seen,
             last_seen: node.last_seen,
         };
-        saved.nodes = self.nodes.values().map(|known| node(known)).collect();
+        saved.nodes = self.nodes.values().map(node).collect();
         saved.registered = self.registered.iter().map(|(&at, name)| (at.into(), name.clone())).collect();
         saved.owners = self.owners.iter().map(|(&at, name)| (at.into(), name.clone())).collect();
         saved.hosts = self.hosts.iter().map(|(&at, name)| (at, name.clone())).collect();

@@ -67,13 +67,9 @@ impl FindingStore {
     /// All findings that are told of, and those that ended not long before `now`.
     #[must_use]
     pub fn saved(&self, now: Timestamp) -> Vec<SavedFinding> {
-        let is_kept = |finding: &&Box<Finding>| !finding.resolved || now.since(finding.came_out) <= ENDED_KEPT;
-        self.findings
-            .values()
-            .filter(|finding| !finding.superseded)
-            .filter(is_kept)
-            .map(|finding| SavedFinding::of(finding))
-            .collect()
+        let is_kept =
+            |finding: &Finding| !finding.superseded && (!finding.resolved || now.since(finding.came_out) <= ENDED_KEPT);
+        self.findings.values().filter(|finding| is_kept(finding)).map(|finding| SavedFinding::of(finding)).collect()
     }
 
     /// From now on it is noted what comes out.
