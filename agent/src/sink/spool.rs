@@ -18,7 +18,7 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::deliver::Entry;
 use crate::disk::is_full;
@@ -62,7 +62,7 @@ pub(crate) struct Spool {
     state: Mutex<State>,
     reading: Mutex<Option<(u64, File)>>,
     /// Held as long as the spool is open; none where the disk has had no room for it yet.
-    lock: Mutex<Option<File>>,
+    lock: OnceLock<File>,
 }
 
 /// What opening found.
@@ -127,10 +127,10 @@ impl Spool {
     pub(crate) fn open(dir: &Path, limit: u64) -> io::Result<(Self, Opened)> {
         let mut opened = Opened::default();
         let lock = match take(dir) {
-            Ok(lock) => Some(lock),
+            Ok(lock) => OnceLock::from(lock),
             Err(error) if is_full(&error) && !dir.join(LOCK).exists() => {
                 opened.disk_full = Some(error.to_string());
-                None
+                OnceLock::new()
             }
             Err(error) => return Err(error),
         };
@@ -143,7 +143,7 @@ impl Spool {
         let mut start = None;
         let mut next_number = saved.segment + 1;
         // One without a lock was never used.
-        let numbers = if lock.is_some() { numbers(dir)? } else { Vec::new() };
+        let numbers = if lock.get().is_some() { numbers(dir)? } else { Vec::new() };
         let (finished, mut lines) = finished::load(dir);
         let mut news = false;
         for number in numbers {
@@ -188,8 +188,7 @@ impl Spool {
             garbage: Vec::new(),
             lines,
         };
-        let (state, reading, lock) = (Mutex::new(state), Mutex::new(None), Mutex::new(lock));
-        let spool = Self { dir: dir.to_path_buf(), state, reading, lock };
+        let spool = Self { dir: dir.to_path_buf(), state: Mutex::new(state), reading: Mutex::new(None), lock };
         Ok((spool, opened))
     }
 
@@ -303,6 +302,10 @@ impl Spool {
     /// # Errors
     /// What the file system says.
     pub(crate) fn save_cursor(&self, durable: bool) -> io::Result<()> {
+        if self.lock.get().is_none() {
+            // Nothing was ever written that it could be about.
+            return Ok(());
+        }
         self.sweep();
         let done = {
             let state = self.state();
@@ -371,12 +374,9 @@ impl Spool {
 
     /// Where the next record goes, after beginning a segment where one is wanted. For whoever appends.
     fn end(&self) -> io::Result<End> {
-        {
-            // Only who appends waits for it, and has to.
-            let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-            if lock.is_none() {
-                *lock = Some(take(&self.dir)?);
-            }
+        if self.lock.get().is_none() {
+            // Nobody else appends, so it is not there yet.
+            let _ = self.lock.set(take(&self.dir)?);
         }
         let number = {
             let state = self.state();
