@@ -51,7 +51,7 @@ use crate::http::{self, Listener, Recent, Reload, Server, Sources};
 use crate::privilege::{Applied, Layer, Sandbox};
 use crate::sink::{self, Sinks};
 use crate::source::live::LiveSource;
-use crate::{notify, priority};
+use crate::{memory, notify, priority};
 
 /// How long what was written last may take to go out.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -93,6 +93,7 @@ pub fn run(
     inventory: Inventory,
     reload: impl Fn(&Path) -> Result<Config, ConfigErrors>,
 ) -> anyhow::Result<Exit> {
+    memory::share();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let end = runtime.block_on(supervise(run, source, inventory, reload));
     // A name that is being looked up has a thread that nobody can stop.
