@@ -1,10 +1,11 @@
 //! What sinks cost: so many records a second through every kind at once, to receivers in a process of their own.
 //!
-//! `cargo xtask bench sinks` runs it. Arguments: records a second, seconds, one alert among so many records.
+//! `cargo xtask bench sinks` runs it. Arguments: records a second, seconds, one alert among so many records. `receive DIR` is the
+//! receivers alone, for a daemon whose configuration has what they write to `DIR/sinks.toml`.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -37,19 +38,41 @@ fn main() -> Result<(), Error> {
     load(number(0, 10_000)?, number(1, 10)?, number(2, 100)?)
 }
 
-/// Takes whatever comes, and says where it listens.
+/// Takes whatever comes, writes sinks that lead there to `sinks.toml`, and says so.
 fn receive(dir: &Path) -> Result<(), Error> {
     let http = TcpListener::bind("127.0.0.1:0")?;
-    let syslog = TcpListener::bind("127.0.0.1:0")?;
     let udp = UdpSocket::bind("127.0.0.1:0")?;
     let journal = UnixDatagram::bind(dir.join("journal"))?;
-    println!("{} {} {}", http.local_addr()?, syslog.local_addr()?, udp.local_addr()?);
+    let (http_at, udp_at) = (http.local_addr()?, udp.local_addr()?);
+    let mut others = Vec::new();
+    let syslog = match syslog_server(dir)? {
+        Some((child, port)) => {
+            others.push(child);
+            port
+        }
+        None => {
+            let stand_in = TcpListener::bind("127.0.0.1:0")?;
+            let port = stand_in.local_addr()?.port();
+            thread::spawn(move || {
+                stand_in.incoming().flatten().for_each(|stream| drop(thread::spawn(move || swallow(stream))));
+            });
+            port
+        }
+    };
+    let broker = broker(dir)?;
+    let nats = broker.as_ref().map(|(_, port)| *port);
+    others.extend(broker.map(|(child, _)| child));
+    fs::write(dir.join("sinks.toml"), sinks_toml(dir, &http_at, syslog, &udp_at, nats))?;
+    println!("ready");
     thread::spawn(move || http.incoming().flatten().for_each(|stream| drop(thread::spawn(move || answer(&stream)))));
-    thread::spawn(move || syslog.incoming().flatten().for_each(|stream| drop(thread::spawn(move || swallow(stream)))));
     thread::spawn(move || while udp.recv(&mut [0; 65_536]).is_ok() {});
     thread::spawn(move || while journal.recv(&mut [0; 65_536]).is_ok() {});
     // Until whoever has started this is gone.
     std::io::stdin().read_to_end(&mut Vec::new())?;
+    for mut child in others {
+        child.kill()?;
+        child.wait()?;
+    }
     Ok(())
 }
 
@@ -79,20 +102,47 @@ fn swallow(mut stream: TcpStream) {
     let _ = std::io::copy(&mut stream, &mut std::io::sink());
 }
 
-/// A broker with a stream, where nats-server is installed.
-fn broker(dir: &Path) -> Result<Option<(Child, u16)>, Error> {
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let mut command = Command::new("nats-server");
-    command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]).arg(dir.join("jetstream"));
-    let Ok(child) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else { return Ok(None) };
+/// A port that nobody has just now.
+fn free_port() -> Result<u16, Error> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+/// Waits for a server to listen.
+fn connect(port: u16) -> Result<TcpStream, Error> {
     let start = Instant::now();
-    let mut stream = loop {
+    loop {
         match TcpStream::connect(("127.0.0.1", port)) {
-            Ok(stream) => break stream,
+            Ok(stream) => return Ok(stream),
             Err(error) if start.elapsed() > PATIENCE => return Err(error.into()),
             Err(_) => thread::sleep(Duration::from_millis(10)),
         }
-    };
+    }
+}
+
+/// rsyslog over TCP, into a file, where it is installed.
+fn syslog_server(dir: &Path) -> Result<Option<(Child, u16)>, Error> {
+    let port = free_port()?;
+    let config = dir.join("rsyslog.conf");
+    let text = format!(
+        "global(workDirectory={dir:?} maxMessageSize=\"64k\")\nmodule(load=\"imtcp\")\n\
+         input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\")\naction(type=\"omfile\" file={:?})\n",
+        dir.join("rsyslog.out")
+    );
+    fs::write(&config, text)?;
+    let mut command = Command::new("rsyslogd");
+    command.arg("-n").arg("-f").arg(config).arg("-i").arg(dir.join("rsyslog.pid"));
+    let Ok(child) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else { return Ok(None) };
+    connect(port)?;
+    Ok(Some((child, port)))
+}
+
+/// A broker with a stream, where nats-server is installed.
+fn broker(dir: &Path) -> Result<Option<(Child, u16)>, Error> {
+    let port = free_port()?;
+    let mut command = Command::new("nats-server");
+    command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]).arg(dir.join("jetstream"));
+    let Ok(child) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else { return Ok(None) };
+    let mut stream = connect(port)?;
     let body = r#"{"name":"S","subjects":["distwatch.>"],"storage":"file","max_bytes":1000000000}"#;
     write!(
         stream,
@@ -115,10 +165,7 @@ fn load(rate: u64, seconds: u64, alert_every: u64) -> Result<(), Error> {
         .spawn()?;
     let mut line = String::new();
     BufReader::new(receiver.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-    let [http, syslog, udp] = line.split_whitespace().collect::<Vec<_>>()[..] else { return Err("no ports".into()) };
-    let broker = broker(&dir)?;
-    let file = dir.join("distwatch.toml");
-    fs::write(&file, sinks_toml(&dir, http, syslog, udp, broker.as_ref().map(|(_, port)| *port)))?;
+    let file = dir.join("sinks.toml");
     let settings = config::load(Some(&file))?.config.sinks;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let sinks = Arc::new(Sinks::start(&settings, &dir, "bench", runtime.handle())?);
@@ -140,21 +187,17 @@ fn load(rate: u64, seconds: u64, alert_every: u64) -> Result<(), Error> {
     report(&sinks, &mut times, rate, seconds, alert_every, idle, drained)?;
     drop(receiver.stdin.take());
     receiver.wait()?;
-    if let Some((mut child, _)) = broker {
-        child.kill()?;
-        child.wait()?;
-    }
     fs::remove_dir_all(dir)?;
     if left.is_empty() { Ok(()) } else { Err(format!("records were left: {left:?}").into()) }
 }
 
-fn sinks_toml(dir: &Path, http: &str, syslog: &str, udp: &str, nats: Option<u16>) -> String {
+fn sinks_toml(dir: &Path, http: &SocketAddr, syslog: u16, udp: &SocketAddr, nats: Option<u16>) -> String {
     let path = |name: &str| dir.join(name).display().to_string();
     let mut toml = format!(
         "[[sink]]\ntype = \"file\"\npath = \"{}\"\nrotate_size = \"8 MiB\"\nkeep = 1\n\
          [[sink]]\ntype = \"file\"\nname = \"ecs\"\nformat = \"ecs\"\npath = \"{}\"\nrotate_size = \"8 MiB\"\nkeep = 1\n\
          [[sink]]\ntype = \"journald\"\nsocket = \"{}\"\n\
-         [[sink]]\ntype = \"syslog\"\naddress = \"{syslog}\"\n\
+         [[sink]]\ntype = \"syslog\"\naddress = \"127.0.0.1:{syslog}\"\n\
          [[sink]]\ntype = \"syslog\"\nname = \"udp\"\ntransport = \"udp\"\naddress = \"{udp}\"\n\
          [[sink]]\ntype = \"loki\"\nurl = \"http://{http}\"\n\
          [[sink]]\ntype = \"alertmanager\"\nurl = \"http://{http}\"\n\
@@ -213,8 +256,9 @@ fn report(
         cpu()? / seconds as f64
     );
     for status in sinks.status() {
-        let lost: u64 = Fate::ALL.iter().filter(|fate| fate.is_loss()).map(|fate| status.count(*fate)).sum();
-        println!("  {:12} {:7} sent, {lost} lost, {} queued", status.name, status.count(Fate::Sent), status.queued);
+        let lost = Fate::ALL.into_iter().filter(|fate| fate.is_loss() && status.count(*fate) > 0);
+        let lost: String = lost.map(|fate| format!(", {} {}", status.count(fate), fate.name())).collect();
+        println!("  {:12} {:7} sent, {} queued{lost}", status.name, status.count(Fate::Sent), status.queued);
     }
     Ok(())
 }

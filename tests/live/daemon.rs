@@ -28,6 +28,7 @@ pub struct Watch {
     words: Vec<String>,
     variables: Vec<(String, String)>,
     as_service: bool,
+    unheard: bool,
 }
 
 impl Watch {
@@ -71,6 +72,7 @@ impl Watch {
             words,
             variables: Vec::new(),
             as_service: false,
+            unheard: false,
         }
     }
 
@@ -87,6 +89,13 @@ impl Watch {
         fs::set_permissions(lab, passable).expect("a folder that can be passed");
         std::os::unix::fs::chown(&self.folder, Some(SERVICE_USER), Some(SERVICE_USER)).expect("another owner");
         self.as_service = true;
+        self
+    }
+
+    /// With nobody who reads its standard output, which is thrown away.
+    #[must_use]
+    pub fn unheard(mut self) -> Self {
+        self.unheard = true;
         self
     }
 
@@ -179,11 +188,14 @@ impl Watch {
         }
         command.arg("--socket").arg(self.socket()).args(&self.words).envs(self.variables.iter().cloned());
         let started = Instant::now();
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the daemon starts");
+        command.stdout(if self.unheard { Stdio::null() } else { Stdio::piped() });
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the daemon starts");
         let heard = Arc::new(Heard::default());
-        let output = BufReader::new(child.stdout.take().expect("a pipe"));
-        let (records, log) = (Arc::clone(&heard), Arc::clone(&heard));
-        std::thread::spawn(move || output.lines().map_while(Result::ok).for_each(|line| records.record(&line)));
+        let log = Arc::clone(&heard);
+        if let Some(output) = child.stdout.take() {
+            let (output, records) = (BufReader::new(output), Arc::clone(&heard));
+            std::thread::spawn(move || output.lines().map_while(Result::ok).for_each(|line| records.record(&line)));
+        }
         let errors = BufReader::new(child.stderr.take().expect("a pipe"));
         std::thread::spawn(move || errors.lines().map_while(Result::ok).for_each(|line| log.log(line)));
         Daemon { child, watch: self.clone(), heard, started }

@@ -1,9 +1,11 @@
 //! `cargo xtask bench`: figures as ratios of interleaved pairs, on real distribution traffic that it records itself.
 
+mod faults;
 mod live;
 mod measure;
 mod pcap;
 mod record;
+mod sinks;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -49,15 +51,13 @@ enum What {
     Analyze,
     /// Terms: the walker against eetf, erltf and `binary_to_term`.
     Etf,
-    /// Ten thousand records a second through every kind of sink at once: the time of an offer, memory, processor.
-    Sinks {
-        /// Records a second.
-        #[arg(long, default_value_t = 10_000)]
-        rate: u64,
-        /// How long, in seconds.
-        #[arg(long, default_value_t = 20)]
-        seconds: u64,
-    },
+    /// Ten thousand records a second through every kind of sink at once, without a daemon and with one (needs root).
+    Sinks(sinks::Sinks),
+    /// What each sink loses by each fault of its server.
+    Faults(faults::Faults),
+    /// Parts of the traffic of `sinks`.
+    #[command(hide = true, subcommand)]
+    Churn(sinks::churn::Churn),
     /// The daemon beside real nodes: what it costs, and how soon it tells (needs root).
     Live(live::Live),
 }
@@ -65,7 +65,9 @@ enum What {
 /// Runs the wanted benchmark.
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench.what.as_ref().unwrap_or(&What::Analyze) {
-        What::Sinks { rate, seconds } => sinks(*rate, *seconds),
+        What::Sinks(wanted) => sinks::run(wanted, bench.rounds, bench.output.as_deref()),
+        What::Faults(faults) => faults::run(faults, bench.output.as_deref()),
+        What::Churn(churn) => sinks::churn::run(churn),
         What::Record => recording(bench).map(|path| println!("{}", path.display())),
         What::Analyze => analyze(bench),
         What::Live(live) => live::run(live, bench.rounds, bench.output.as_deref()),
@@ -74,19 +76,6 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
             if status.success() { Ok(()) } else { bail!("the term benchmark ended with {status}") }
         }
     }
-}
-
-/// Once with an alert among a hundred records, as hosts have them at their worst, and once with nothing but alerts.
-fn sinks(rate: u64, seconds: u64) -> Result<()> {
-    for alert_every in [100, 1] {
-        let status = cargo(&["run", "--release", "--quiet", "--package", "distwatch", "--example", "sinks_load", "--"])
-            .args([rate, seconds, alert_every].map(|number| number.to_string()))
-            .status()?;
-        if !status.success() {
-            bail!("the benchmark of the sinks ended with {status}");
-        }
-    }
-    Ok(())
 }
 
 /// The recording, made if it is not there.

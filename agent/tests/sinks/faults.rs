@@ -43,6 +43,7 @@ fn try_all(name: &str, toml: &str, server: &StandIn, faults: &[Mode]) {
     for &fault in faults {
         server.set(fault);
         let hurt = server.hurt.load(Ordering::SeqCst);
+        let (first, before) = (next, server.received().len());
         let end = offer(&mut offering, next);
         offering.until_offered(end - 1);
         if fault != Mode::Stopped {
@@ -55,7 +56,9 @@ fn try_all(name: &str, toml: &str, server: &StandIn, faults: &[Mode]) {
         server.set(Mode::Well);
         next = end;
         received_all(server, next);
-        settle_in(memory, name, &format!("{fault}, and kill -9"), next, &server.received());
+        // A repeat from before the fault is one that came of it.
+        let since: Vec<u64> = server.received().split_off(before).iter().map(|it| it.saturating_sub(first)).collect();
+        settle_in(memory, name, &format!("{fault}, and kill -9"), next - first, &since);
     }
     offering.offer(next..next + 50);
     received_all(server, next + 50);
