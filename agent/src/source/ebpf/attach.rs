@@ -8,7 +8,8 @@ use anyhow::{Context, bail};
 use aya::Ebpf;
 use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact, qdisc_detach_program};
 use aya::programs::{
-    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, LinkOrder, SchedClassifier, SockOps, TcAttachType,
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, LinkOrder, Program, SchedClassifier, SockOps,
+    TcAttachType,
     tc::SchedClassifierLinkId,
 };
 use globset::GlobSet;
@@ -62,9 +63,9 @@ impl Attachments {
         let cgroup = File::open(path).with_context(|| format!("cannot open the cgroup {}", path.display()))?;
         // By a link, which every kernel with a ring buffer has: it lets others in, and ends with this process.
         let mode = CgroupAttachMode::Single;
+        load(object, &["dw_receive", "dw_send"])?;
         for (name, hook) in [("dw_receive", CgroupSkbAttachType::Ingress), ("dw_send", CgroupSkbAttachType::Egress)] {
             let program: &mut CgroupSkb = program(object, name)?;
-            program.load().with_context(|| format!("the kernel refuses the program {name}"))?;
             let attached = program.attach(&cgroup, hook, mode);
             attached.with_context(|| format!("cannot attach {name} to the cgroup {}", path.display()))?;
         }
@@ -86,10 +87,8 @@ impl Attachments {
     /// To the interfaces of this network namespace whose names match.
     pub(super) fn to_interfaces(object: &mut Ebpf, asked: GlobSet, is_classic: bool) -> anyhow::Result<Self> {
         // All of them now: once privileges are dropped, none can be loaded for an interface that comes later.
-        for on in ETHERNET.iter().chain(&RAW) {
-            let program: &mut SchedClassifier = program(object, on.program)?;
-            program.load().with_context(|| format!("the kernel refuses the program {}", on.program))?;
-        }
+        let names: Vec<&str> = ETHERNET.iter().chain(&RAW).map(|on| on.program).collect();
+        load(object, &names)?;
         let mut interfaces = Interfaces { asked: Some(asked), is_classic, attached: HashMap::new() };
         interfaces.refresh(object)?;
         Ok(Self { cgroup: None, interfaces })
@@ -189,6 +188,27 @@ fn attach(object: &mut Ebpf, interface: &str, is_classic: bool) -> anyhow::Resul
         links.push((on.program, link));
     }
     Ok(Attached { name: interface.to_owned(), how: "clsact", links })
+}
+
+/// Loads programs that look at packets, all at once: the kernel takes its time to verify each, and does it for whoever asks.
+fn load(object: &mut Ebpf, names: &[&str]) -> anyhow::Result<()> {
+    std::thread::scope(|scope| {
+        let asked = object.programs_mut().filter(|(name, _)| names.contains(name));
+        let loading: Vec<_> = asked.map(|(name, program)| (name, scope.spawn(|| load_one(program)))).collect();
+        loading.into_iter().try_for_each(|(name, thread)| {
+            let loaded = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            loaded.with_context(|| format!("the kernel refuses the program {name}"))
+        })
+    })
+}
+
+fn load_one(program: &mut Program) -> anyhow::Result<()> {
+    match program {
+        Program::CgroupSkb(program) => program.load()?,
+        Program::SchedClassifier(program) => program.load()?,
+        _ => bail!("it is for no packets"),
+    }
+    Ok(())
 }
 
 fn socket_makers(object: &mut Ebpf, cgroup: &File, mode: CgroupAttachMode) -> anyhow::Result<()> {
