@@ -29,11 +29,12 @@ pub mod shed {
     /// Nor of connections that are new here, unless they begin.
     pub const NEW: u32 = 3;
 
-    /// How many eighths of the ring are filled when each of them begins.
-    pub const MARKS: [(u64, u32); 3] = [(7, NEW), (6, PAYLOAD), (4, DETAILS)];
+    /// How many sixteenths of the ring are filled when each of them begins. They leave as much as possible to a burst that passes: what
+    /// is never shed is little.
+    pub const MARKS: [(u64, u32); 3] = [(15, NEW), (14, PAYLOAD), (12, DETAILS)];
     /// How many are filled at most when all of them end. Being far below the marks, it makes one long hole out of many short ones,
     /// of which every one would cost a message or two.
-    pub const RELIEF: u64 = 2;
+    pub const RELIEF: u64 = 8;
 
     /// Octets of each packet: the headers, and what most calls and messages are shorter than.
     pub const SHORT: u32 = 320;

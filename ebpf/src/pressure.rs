@@ -13,16 +13,16 @@ const SIZE: u64 = 1;
 #[inline(always)]
 pub(crate) fn level() -> u32 {
     let Some(held) = SHEDDING.get_ptr_mut(0) else { return shed::NOTHING };
-    let (unread, eighth) = (PACKETS.query(UNREAD), PACKETS.query(SIZE) / 8);
+    let (unread, sixteenth) = (PACKETS.query(UNREAD), PACKETS.query(SIZE) / 16);
     // SAFETY: the entry exists for as long as the map. Two CPUs that both change it find the same ring, a moment apart.
     unsafe {
         let before = *held;
         let mut now = before;
-        if unread <= shed::RELIEF * eighth {
+        if unread <= shed::RELIEF * sixteenth {
             now = shed::NOTHING;
         }
         for (mark, level) in shed::MARKS {
-            if unread >= mark * eighth && now < level {
+            if unread >= mark * sixteenth && now < level {
                 now = level;
             }
         }

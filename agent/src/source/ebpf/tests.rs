@@ -6,9 +6,14 @@ use super::*;
 
 /// A source that is attached to nothing, for it is handed packets one by one.
 fn unattached() -> Option<EbpfSource> {
+    unattached_with(64 << 10)
+}
+
+/// The same with a ring of this size.
+fn unattached_with(ring: u32) -> Option<EbpfSource> {
     let interfaces = vec!["no-such-interface".into()];
     let ports = vec![(9100..=9155, Expected::Distribution)];
-    match EbpfSource::open(&Options { interfaces, ports, ring: 64 << 10, flows: 64, ..Options::default() }) {
+    match EbpfSource::open(&Options { interfaces, ports, ring, flows: 64, ..Options::default() }) {
         Ok(source) => Some(source),
         Err(error) if format!("{error:?}").contains("not permitted") => {
             eprintln!("*** SKIPPED: eBPF is not permitted here, so no packet was tried: {error:#}");
@@ -297,7 +302,7 @@ fn while_the_ring_fills_payload_goes_first_then_what_is_new_and_beginnings_never
     const PSH: u8 = 8 | ACK;
     const SYN: u8 = 2;
     const FIN: u8 = 1 | ACK;
-    let Some(mut source) = unattached() else { return };
+    let Some(mut source) = unattached_with(256 << 10) else { return };
     source.watch_ports(&[(9100..=9155, Expected::Distribution), (4369..=4369, Expected::Epmd)]).unwrap();
     let of = |source: &mut EbpfSource, frame: &[u8]| fate(source, "dw_ether_in", frame);
     let payload = vec![7; 1000];
