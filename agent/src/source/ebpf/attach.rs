@@ -9,8 +9,7 @@ use aya::Ebpf;
 use aya::programs::tc::{NlOptions, TcAttachOptions, qdisc_add_clsact, qdisc_detach_program};
 use aya::programs::{
     CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, LinkOrder, Program, SchedClassifier, SockOps,
-    TcAttachType,
-    tc::SchedClassifierLinkId,
+    TcAttachType, tc::SchedClassifierLinkId,
 };
 use globset::GlobSet;
 
