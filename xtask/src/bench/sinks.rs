@@ -159,9 +159,7 @@ fn sample(sinks: &Sinks, back_end: BackEnd, a: &Host, b: &Host, receivers: Optio
     let mut policy = POLICY.to_owned();
     let receivers = match receivers {
         Some(program) => {
-            // They stand for other hosts, so they get what the monitor leaves.
-            let mut command = b.observer("nice");
-            let helper = Helper::start(command.args(["-n", "10"]).arg(program).arg("receive").arg(folder.path()))?;
+            let helper = Helper::start(b.observer(program).arg("receive").arg(folder.path()))?;
             policy += &std::fs::read_to_string(folder.path().join("sinks.toml"))?;
             Some(helper)
         }
@@ -190,10 +188,13 @@ fn sample(sinks: &Sinks, back_end: BackEnd, a: &Host, b: &Host, receivers: Optio
     sample.daemon = (after.daemon - before.daemon) / seconds;
     let end = Instant::now();
     while daemon.status()["sinks"].as_array().is_some_and(|all| all.iter().any(|sink| sink["queued"] != 0)) {
-        ensure!(end.elapsed() < PATIENCE, "the sinks do not get done: {}", daemon.status()["sinks"]);
+        if end.elapsed() > PATIENCE {
+            sample.drained = f64::INFINITY;
+            break;
+        }
         std::thread::sleep(Duration::from_millis(50));
     }
-    sample.drained = end.elapsed().as_secs_f64();
+    sample.drained = sample.drained.max(end.elapsed().as_secs_f64());
     let status = daemon.status();
     let books = &status["capture"];
     (sample.seen, sample.lost) = (number(&books["seen"]), lost(books) as f64);
