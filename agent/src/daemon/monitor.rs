@@ -36,6 +36,9 @@ use crate::source::live::{Captured, FlowCounts, FlowEnds, LiveSource, Lost, Sock
 /// Packets that are taken before decisions are handed on and commands are looked at.
 const BATCH: usize = 4096;
 
+/// Looks at the back end before the end: a quarter of a million packets, which is more than the ring holds.
+const LAST_LOOKS: usize = 64;
+
 /// How long a look at the back end may wait where nothing comes: a command is late by no more than this. Packets and time-outs
 /// end it, so that it makes no record later; each look costs a tenth of a millisecond, of which an idle daemon's cost is made.
 const WAIT: Duration = Duration::from_millis(200);
@@ -496,11 +499,7 @@ impl Monitor {
 
     /// Reads what is still there, and brings every finding to its last state.
     fn finish(&mut self) {
-        // What came before the stop is taken; what goes on coming is not waited for.
-        let taken = self.take_packets(Duration::ZERO);
-        if let Err(error) = taken {
-            tracing::debug!(%error, "the last look at the back end failed");
-        }
+        self.take_what_is_left();
         self.hand_on_decisions();
         let now = self.clock.now();
         self.analysis.handle_timeout(now, &mut self.writer);
@@ -517,6 +516,21 @@ impl Monitor {
         }
         if let Some(keeper) = self.keeper.take() {
             keeper.finish(self.analysis.saved(now));
+        }
+    }
+
+    /// What came before the stop is taken; what goes on coming is not waited for.
+    fn take_what_is_left(&mut self) {
+        let mut in_vain = 0;
+        for _ in 0..LAST_LOOKS {
+            // Before these are asked for, no packet is handed over.
+            self.take_sockets();
+            match self.take_packets(Duration::ZERO) {
+                Ok(0) if in_vain > 0 => return,
+                Ok(0) => in_vain += 1,
+                Ok(_) => in_vain = 0,
+                Err(error) => return tracing::debug!(%error, "the last look at the back end failed"),
+            }
         }
     }
 
