@@ -98,6 +98,7 @@ pub(super) fn reloads(table: &mut Table, times: usize) {
         probe.answer();
         let books = daemon.status()["capture"].clone();
         let calls: f64 = web.ask("load:stop(0)").parse().unwrap_or(f64::NAN);
+        let rate = calls / begin.elapsed().as_secs_f64();
         let records = daemon.stop().records;
         let link = records.iter().rev().find(|record| text(&record["link"]["initiator"], "node") == "web@10.77.0.1");
         let missing = link.and_then(|record| record["link"]["missing_bytes"].as_f64()).unwrap_or(f64::NAN);
@@ -110,7 +111,7 @@ pub(super) fn reloads(table: &mut Table, times: usize) {
         let turns = severities.windows(2).filter(|two| two[0] != two[1]).count();
         let most = format!("<= {valid}");
         let rows = [
-            (format!("calls a second during {times} reloads in {took:.1} s"), calls / took, ""),
+            (format!("calls a second during {times} reloads in {took:.1} s"), rate, ""),
             ("packets lost".into(), lost(&books), "0"),
             (
                 format!("of {invalid} invalid ones not told with line and column, the policy staying"),
