@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
     /// Leave out the tests, which were just run
     #[arg(long)]
     tested: bool,
-    /// Fail where a tool is missing, instead of checking less
+    /// Fail where a tool is missing, instead of checking less; cargo-deny, which takes minutes to install, is let off
     #[arg(long)]
     strict: bool,
     /// Install first what checks need and the machine lacks
@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ("tidy", Box::new(tidy::run)),
         ("fixtures", Box::new(|| fixtures::run(&fixtures::Arguments { check: true }))),
         ("the kernel's programs", Box::new(|| ebpf::check(arguments.strict))),
-        ("dependencies", Box::new(|| dependencies(arguments.strict))),
+        ("dependencies", Box::new(dependencies)),
         ("dashboards", Box::new(|| dashboards::check(arguments.strict))),
         ("lints", Box::new(lints)),
         ("documents", Box::new(|| docs::run(&docs::Arguments { check: true }))),
@@ -63,12 +63,11 @@ fn lints() -> anyhow::Result<()> {
 }
 
 /// Licences, origins and advisories; `deny.toml` says what is allowed.
-fn dependencies(strict: bool) -> anyhow::Result<()> {
+fn dependencies() -> anyhow::Result<()> {
     if which("cargo-deny").is_none() && !setup::cargo_has("deny") {
-        if strict {
-            anyhow::bail!("cargo-deny is not installed: `cargo xtask setup` does it");
-        }
-        eprintln!("*** NOT CHECKED: cargo-deny is not installed, so licences and advisories were not looked at");
+        eprintln!(
+            "*** NOT CHECKED: cargo-deny is not installed, so licences and advisories were not looked at (`cargo xtask setup` does it)"
+        );
         return Ok(());
     }
     run_program(&mut cargo(&["deny", "check", "bans", "licenses", "sources"]))?;

@@ -107,14 +107,16 @@ const CRATES: &[Crate] = &[
         without: "the kernel's programs cannot be built",
     },
     Crate { name: "cargo-fuzz", arguments: &[], environment: &[], without: "the fuzz targets cannot be built" },
-    Crate {
-        name: "cargo-deny",
-        arguments: &[],
-        environment: QUICKLY,
-        without: "licences of dependencies are not looked at",
-    },
     Crate { name: "cargo-deb", arguments: &[], environment: QUICKLY, without: NO_PACKAGE },
 ];
+
+/// It is some 250 crates itself. CI, which begins with a bare machine each time, has not the minutes to compile it.
+const DENY: Crate = Crate {
+    name: "cargo-deny",
+    arguments: &[],
+    environment: QUICKLY,
+    without: "licences of dependencies are not looked at",
+};
 
 /// For what takes long to compile, and runs for a second.
 const QUICKLY: &[(&str, &str)] = &[
@@ -127,6 +129,14 @@ impl Crate {
     /// Also a toolchain of the distribution can have brought it.
     fn is_present(&self) -> bool {
         which(self.name).is_some() || self.name.strip_prefix("cargo-").is_some_and(cargo_has)
+    }
+
+    fn install(&self) -> anyhow::Result<()> {
+        if self.is_present() {
+            return Ok(());
+        }
+        let mut install = cargo(&["install", "--locked", self.name]);
+        run_program(install.args(self.arguments).envs(self.environment.iter().copied()))
     }
 }
 
@@ -208,13 +218,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return check();
     }
     for_tests()?;
-    for_checks()
+    for_checks()?;
+    DENY.install()
 }
 
 fn check() -> anyhow::Result<()> {
     let tools = [missing(), missing_of(CHECKERS)].concat();
     tools.iter().for_each(|tool| eprintln!("missing: {} ({}): {}", tool.needs, tool.package, tool.without));
-    let crates: Vec<&Crate> = CRATES.iter().filter(|program| !program.is_present()).collect();
+    let crates: Vec<&Crate> = CRATES.iter().chain([&DENY]).filter(|program| !program.is_present()).collect();
     crates.iter().for_each(|program| eprintln!("missing: {} (from crates.io): {}", program.name, program.without));
     let python: Vec<Python> =
         [COLLECTOR, KUBERNETES_VALIDATE, HADOLINT].into_iter().filter(|one| one.command().is_none()).collect();
@@ -242,10 +253,7 @@ pub(crate) fn for_checks() -> anyhow::Result<()> {
         }
     }
     install(&missing_of(CHECKERS))?;
-    for program in CRATES.iter().filter(|program| !program.is_present()) {
-        let mut install = cargo(&["install", "--locked", program.name]);
-        run_program(install.args(program.arguments).envs(program.environment.iter().copied()))?;
-    }
+    CRATES.iter().try_for_each(Crate::install)?;
     KUBERNETES_VALIDATE.install()?;
     HADOLINT.install()?;
     eprintln!("setup: everything that checks need is here");
