@@ -56,6 +56,18 @@ impl AtomCache {
         if entry.epoch == self.epoch + 1 { Slot::Known(text) } else { Slot::Stale(text) }
     }
 
+    /// The text that the slot has for certain.
+    #[must_use]
+    #[inline]
+    pub fn known(&self, slot: u16) -> Option<&[u8]> {
+        let segment = self.segments.get(usize::from(slot) / SEGMENT)?.as_ref()?;
+        let entry = &segment[usize::from(slot) % SEGMENT];
+        if entry.epoch != self.epoch + 1 {
+            return None;
+        }
+        self.text.get(entry.offset as usize..)?.get(..usize::from(entry.len))
+    }
+
     /// Sets the slot. Text longer than an atom can be is not taken.
     pub fn set(&mut self, slot: u16, text: &[u8]) {
         let (Ok(len), true) = (u16::try_from(text.len()), text.len() <= MAX_ATOM) else {

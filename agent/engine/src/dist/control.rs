@@ -208,14 +208,22 @@ impl Control {
     /// In the place of one that is not there.
     pub(super) const NOTHING: Self = Self { operation: Operation(0), arity: 0, elements_at: 0 };
 
+    /// What every node sends: SMALL_TUPLE_EXT, SMALL_INTEGER_EXT.
+    #[inline]
+    pub(super) const fn plain(bytes: &[u8]) -> Option<Self> {
+        match *bytes {
+            [104, arity, 97, number, ..] if arity > 0 => {
+                Some(Self { operation: Operation(number), arity: arity as u32 - 1, elements_at: 4 })
+            }
+            _ => None,
+        }
+    }
+
     /// Reads the tuple and the number. The number may be of any integer tag, the tuple of any tuple tag, as receivers take them.
     #[inline]
     pub(super) fn open(mut cursor: Cursor<'_>) -> Result<Self, Malformed> {
-        // what every node sends: SMALL_TUPLE_EXT, SMALL_INTEGER_EXT
-        if let [104, arity, 97, number, ..] = *cursor.reader.rest()
-            && arity > 0
-        {
-            return Ok(Self { operation: Operation(number), arity: u32::from(arity) - 1, elements_at: 4 });
+        if let Some(plain) = Self::plain(cursor.reader.rest()) {
+            return Ok(plain);
         }
         let (start, wrong) = (cursor.reader.len(), cursor.reader.malformed("control message", Fault::Impossible));
         let Token::Tuple(arity @ 1..) = cursor.token()? else {

@@ -41,8 +41,8 @@ pub(super) struct Direction {
     frame_len: u32,
     /// Octets of the frame that are still to come.
     rest: u64,
-    /// The frame whose rest is to come. Its place is allocated for the first one: many connections never have any.
-    active: Option<Box<Option<Active>>>,
+    /// The frame whose rest is to come.
+    active: Option<Box<Active>>,
     /// Octets in which no frame has been found so far; `None` where the search is that of a start in the middle.
     searched: Option<u64>,
     /// It begins in the middle.
@@ -84,10 +84,7 @@ impl Direction {
     }
 
     pub(super) fn memory(&self) -> usize {
-        let active = self
-            .active
-            .as_deref()
-            .map_or(0, |active| size_of::<Option<Active>>() + active.as_ref().map_or(0, |active| active.walk.memory()));
+        let active = self.active.as_ref().map_or(0, |active| size_of::<Active>() + active.walk.memory());
         let decoder = self.decoder.as_deref().map_or(0, |decoder| {
             size_of::<Decoder>() + decoder.cache.memory() + decoder.sequences.memory() + decoder.fingerprint.memory()
         });
@@ -252,6 +249,13 @@ impl Direction {
                 cx.out.tick(cx.at, cx.side);
                 continue;
             }
+            if length as usize <= HEAD
+                && let Some((frame, behind)) = data.split_at_checked(length as usize)
+                && self.decoder().take_plain(cx, frame)
+            {
+                data = behind;
+                continue;
+            }
             self.frame_len = length;
             self.need = HEAD.min(length as usize);
             self.rest = length.into();
@@ -290,7 +294,8 @@ impl Direction {
             rest = after;
             let head = std::mem::take(&mut self.buffer);
             let length = self.frame_len;
-            opened = self.decoder().open(cx, &head, length);
+            let is_plain = head.len() == length as usize && self.decoder().take_plain(cx, &head);
+            opened = if is_plain { Opened::Done } else { self.decoder().open(cx, &head, length) };
             self.grow(&opened);
             self.buffer = head;
             match opened {
@@ -309,7 +314,7 @@ impl Direction {
                 self.stage = Stage::Length;
             }
             Opened::Open(active) => {
-                self.set_active(Some(active));
+                self.active = Some(active);
                 self.rest = self.rest.saturating_sub(self.need as u64);
                 self.stage = Stage::Rest;
                 if self.rest == 0 {
@@ -336,22 +341,10 @@ impl Direction {
         }
     }
 
-    fn active_mut(&mut self) -> Option<&mut Active> {
-        self.active.as_deref_mut().and_then(Option::as_mut)
-    }
-
-    fn set_active(&mut self, active: Option<Active>) {
-        match &mut self.active {
-            Some(place) => **place = active,
-            None if active.is_some() => self.active = Some(Box::new(active)),
-            None => {}
-        }
-    }
-
     fn rest<'d, O: Output>(&mut self, cx: &mut Context<'_, O>, data: &'d [u8]) -> &'d [u8] {
         let len = usize::try_from(self.rest).unwrap_or(usize::MAX).min(data.len());
         let (taken, after) = data.split_at(len);
-        if let Some(Err(error)) = self.active_mut().map(|active| active.walk.feed(taken)) {
+        if let Some(Err(error)) = self.active.as_mut().map(|active| active.walk.feed(taken)) {
             cx.broken(self.is_strict(), "etf", error);
         }
         self.rest -= len as u64;
@@ -363,7 +356,7 @@ impl Direction {
 
     fn end_frame<O: Output>(&mut self, cx: &mut Context<'_, O>) {
         self.stage = Stage::Length;
-        let Some(Active { walk, goes_on }) = self.active.as_deref_mut().and_then(Option::take) else {
+        let Some(Active { walk, goes_on }) = self.active.take().map(|active| *active) else {
             return;
         };
         if let Some((id, next)) = goes_on {
@@ -417,7 +410,7 @@ impl Direction {
         self.passed = 0;
         self.need = 0;
         self.rest = 0;
-        self.set_active(None);
+        self.active = None;
         self.searched = Some(0);
         self.decoder().frames_missing();
     }
@@ -439,12 +432,12 @@ impl Direction {
                 // what the header would have set, or which sequence goes on, is not known
                 self.rest -= self.buffer.len() as u64;
                 self.clear_buffer();
-                self.set_active(Some(Active::lost()));
+                self.active = Some(Box::new(Active::lost()));
                 self.decoder().frames_missing();
                 self.damage(cx, octets);
             }
             Stage::Rest if octets <= self.rest => {
-                if let Some(active) = self.active_mut() {
+                if let Some(active) = &mut self.active {
                     active.walk = super::walk::Walk::lost();
                 }
                 self.decoder().octets_missing();

@@ -161,6 +161,11 @@ impl Fingerprint {
         self.settled
     }
 
+    /// Whether no build stands out, and references to what is not known have no say any more.
+    pub(super) const fn is_done_in_vain(&self) -> bool {
+        self.settled.is_none() && self.expectations >= VOTES
+    }
+
     pub(super) fn guess(&self) -> Option<BuildGuess> {
         let build = usize::from(self.settled?.0);
         let &(name, otp) = BUILT.get(build)?;

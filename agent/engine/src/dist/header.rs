@@ -6,7 +6,7 @@
 //! ```
 //! OTP, "External Term Format", section "Distribution Header".
 
-use smallvec::SmallVec;
+use arrayvec::ArrayVec;
 
 use super::atom_cache::{AtomCache, MAX_ATOM, Slot};
 use crate::etf::Atom;
@@ -15,8 +15,8 @@ use crate::wire::{Fault, Malformed, Reader};
 /// The largest header: 255 new entries of the longest atoms, with their flags.
 pub const MAX_HEADER: usize = 1 + 128 + 255 * (1 + 2 + MAX_ATOM);
 
-/// The atoms of one message. Messages refer to a handful; more than 32 spill to the heap.
-pub type AtomTable<'a> = SmallVec<[Atom<'a>; 32]>;
+/// The atoms of one message, of which the header counts in one octet.
+pub type AtomTable<'a> = ArrayVec<Atom<'a>, 255>;
 
 /// A header as it stands in the frame. Nothing is looked up and nothing is set by reading it.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +78,17 @@ impl<'a> Header<'a> {
         Ok(Self { count, flags, references, long_atoms, sets })
     }
 
+    /// The usual header, with what is behind it: it refers to something, and only to what was set before. `None` for any
+    /// other, and where it is not all there.
+    #[inline]
+    pub(super) fn plain(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (&count @ 1.., rest) = bytes.split_first()? else { return None };
+        let (flags, rest) = rest.split_at_checked(usize::from(count) / 2 + 1)?;
+        let (references, rest) = rest.split_at_checked(count.into())?;
+        let only_refers = flags.iter().all(|pair| pair & 0x88 == 0);
+        only_refers.then_some((Self { count, flags, references, long_atoms: false, sets: false }, rest))
+    }
+
     /// Whether it refers to nothing.
     #[inline]
     #[must_use]
@@ -97,25 +108,39 @@ impl<'a> Header<'a> {
         'a: 't,
     {
         let mut unknown = Unknown::default();
-        if !self.sets {
-            let mut flags = 0;
-            for (index, &low) in self.references.iter().enumerate() {
-                flags =
-                    if index % 2 == 0 { self.flags.get(index / 2).copied().unwrap_or_default() } else { flags >> 4 };
-                let slot = u16::from(flags & 7) << 8 | u16::from(low);
-                let text = look_up(cache, slot, &mut unknown);
-                table.push(Atom { text, latin1: false, slot: Some(slot), inferred: false });
-            }
-            return unknown;
-        }
         for (slot, new) in self.references() {
             let text = match new {
                 Some(text) => Some(text),
                 None => self.earlier(table, slot).or_else(|| look_up(cache, slot, &mut unknown)),
             };
-            table.push(Atom { text, latin1: false, slot: Some(slot), inferred: false });
+            let _ = table.try_push(Atom { text, latin1: false, slot: Some(slot), inferred: false });
         }
         unknown
+    }
+
+    /// Looks up the references of a header that sets nothing, and says whether all are known or need not be; the table is
+    /// of use only then.
+    #[inline]
+    pub(super) fn resolve_plain<'t>(
+        &self,
+        cache: &'t AtomCache,
+        may_be_unknown: bool,
+        table: &mut AtomTable<'t>,
+    ) -> bool {
+        let mut references = self.references;
+        for pair in self.flags {
+            for flags in [pair & 7, pair >> 4 & 7] {
+                let Some((&low, others)) = references.split_first() else { return true };
+                references = others;
+                let slot = u16::from(flags) << 8 | u16::from(low);
+                let text = cache.known(slot);
+                if text.is_none() && !may_be_unknown {
+                    return false;
+                }
+                let _ = table.try_push(Atom { text, latin1: false, slot: Some(slot), inferred: false });
+            }
+        }
+        true
     }
 
     /// Puts the new entries into the cache.
@@ -130,6 +155,9 @@ impl<'a> Header<'a> {
     /// The text that this very header gave to the slot before. No node refers to a slot twice in a header, but what
     /// does must not be read otherwise than the receiver reads it.
     fn earlier<'t>(&self, table: &AtomTable<'t>, slot: u16) -> Option<&'t [u8]> {
+        if !self.sets {
+            return None;
+        }
         let new = |index: usize| u8::try_from(index).is_ok_and(|index| nibble(self.flags, index) & 8 != 0);
         let same = |(index, atom): &(usize, &Atom<'t>)| atom.slot == Some(slot) && new(*index);
         table.iter().enumerate().rev().find(same).and_then(|(_, atom)| atom.text)

@@ -26,6 +26,9 @@ pub(super) const RECORD_FIELD_BYTES: u64 = 3;
 /// Nesting up to which [`Cursor::arity_of_args`] looks past arguments; as `Limits::term_depth` has it by default.
 const ARGUMENT_DEPTH: usize = 256;
 
+/// As a pattern.
+const CACHED: u8 = Tag::ATOM_CACHE_REF.0;
+
 const TUPLES: [Tag; 2] = [Tag::SMALL_TUPLE, Tag::LARGE_TUPLE];
 const INTEGERS: [Tag; 4] = [Tag::SMALL_INTEGER, Tag::INTEGER, Tag::SMALL_BIG, Tag::LARGE_BIG];
 const REFERENCES: [Tag; 3] = [Tag::NEWER_REFERENCE, Tag::NEW_REFERENCE, Tag::REFERENCE];
@@ -131,7 +134,8 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    fn skip_any(&mut self, depth: usize) -> Result<(), Malformed> {
+    /// As [`skip`](Self::skip) does, of a term that is not likely to be one of the smallest.
+    pub(crate) fn skip_any(&mut self, depth: usize) -> Result<(), Malformed> {
         let len = walk::skip(&self.reader, self.atoms.len(), depth, !self.cut)?;
         self.reader.bytes("term", len)?;
         Ok(())
@@ -140,6 +144,11 @@ impl<'a> Cursor<'a> {
     /// The next term, if it is an atom; goes past it then and only then.
     #[inline]
     pub fn atom(&mut self) -> Option<Atom<'a>> {
+        if let [CACHED, index, ..] = *self.reader.rest() {
+            let atom = *self.atoms.get(usize::from(index))?;
+            self.reader.bytes("atom", 2).ok()?;
+            return Some(atom);
+        }
         self.ahead(|cursor| cursor.read_atom("atom").ok())
     }
 
@@ -503,7 +512,6 @@ fn small_enough(negative: bool, digits: &[u8]) -> Option<i64> {
 /// nodes give them: small integer, empty list, atom, process identifier or reference with a cached node.
 #[inline]
 fn usual(bytes: &[u8], atoms: usize) -> Option<usize> {
-    const CACHED: u8 = Tag::ATOM_CACHE_REF.0;
     let known = |index: u8| usize::from(index) < atoms;
     // What is shorter stands at the end of a message, and is not usual.
     let &[tag, a, b, c, d] = bytes.first_chunk()?;
