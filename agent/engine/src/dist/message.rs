@@ -111,9 +111,9 @@ impl Decoder {
         self.good = 0;
     }
 
-    /// The short way for nearly every frame: it is all here and no fragment, its header refers to what is known (or
-    /// is missing for good) and sets nothing, and what it holds reads well to the end. Any other frame it leaves, untouched and with `false`, to
-    /// [`open`](Self::open); where it takes one, both say the same of it.
+    /// The short way for nearly every frame: it is all here and no fragment, its header refers to what is known (or is
+    /// missing for good) and sets nothing, and what it holds reads well to the end. Any other frame it leaves, untouched
+    /// and with `false`, to [`open`](Self::open); where it takes one, both say the same of it.
     #[inline]
     pub(super) fn take_plain<O: Output>(&mut self, cx: &mut Context<'_, O>, frame: &[u8]) -> bool {
         self.read_plain(cx, frame).is_some()
