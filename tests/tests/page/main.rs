@@ -487,8 +487,10 @@ fn a_file_that_does_not_come_is_asked_for_again_and_so_is_an_answer() {
     for silent in ["/style.css", "/app.js", "/tables.js", "/api/v1/nodes", "/api/v1/status", "/api/v1/events"] {
         let _server = open(&mut browser, State { silent: vec![silent], ..cluster() });
         assert_eq!(browser.evaluate("document.styleSheets.length"), 1, "{silent}");
+        // None where it was asked for on a connection that had been used before: there a browser asks once more by itself.
         let faults = browser.faults();
-        assert!(faults.len() == 1 && faults[0].contains("net::ERR_EMPTY_RESPONSE"), "{silent}: {faults:?}");
+        let is_expected = |fault: &String| fault.contains("net::ERR_EMPTY_RESPONSE");
+        assert!(faults.len() <= 1 && faults.iter().all(is_expected), "{silent}: {faults:?}");
     }
 }
 
