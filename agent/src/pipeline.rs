@@ -35,14 +35,15 @@ fn run_one(
     let mut interfaces = Interfaces::default();
     let meter = file.meter();
     while let Some(stretch) = file.next_stretch() {
-        for raw in stretch.packets() {
+        let block = stretch.block();
+        for raw in stretch {
             if listener.is_done() {
                 break;
             }
             let packet = raw.to_packet(0, interfaces.id(&raw, analysis));
-            analysis.handle_lent_packet(&packet, stretch.block(), listener);
+            analysis.handle_lent_packet(&packet, block, listener);
         }
-        analysis.return_block(stretch.block());
+        analysis.return_block(block);
         if listener.is_done() {
             return;
         }
@@ -81,17 +82,16 @@ impl Interfaces {
     fn id(&mut self, raw: &RawPacket<'_>, analysis: &mut Analysis) -> InterfaceId {
         match self.0.get(raw.interface as usize) {
             Some(Some(id)) => *id,
-            _ => self.add(raw, analysis),
+            _ => self.add(raw.interface as usize, raw.interface_name(), analysis),
         }
     }
 
     #[cold]
-    fn add(&mut self, raw: &RawPacket<'_>, analysis: &mut Analysis) -> InterfaceId {
-        let place = raw.interface as usize;
+    fn add(&mut self, place: usize, name: &str, analysis: &mut Analysis) -> InterfaceId {
         if self.0.len() <= place {
             self.0.resize(place + 1, None);
         }
-        let id = analysis.engine.add_interface(raw.interface_name());
+        let id = analysis.engine.add_interface(name);
         if let Some(slot) = self.0.get_mut(place) {
             *slot = Some(id);
         }

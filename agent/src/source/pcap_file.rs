@@ -13,7 +13,7 @@ use distwatch_engine::packet::{InterfaceId, LinkType, Packet, PacketRef};
 use distwatch_engine::time::Timestamp;
 
 use clock::Clock;
-use parser::{Batch, Batches, End, Parser, Record};
+use parser::{Batch, Batches, End, Parser, Record, Walk};
 use stream::Stream;
 
 pub use stream::Meter;
@@ -109,6 +109,19 @@ pub struct RawPacket<'a> {
 }
 
 impl<'a> RawPacket<'a> {
+    #[inline]
+    fn new(number: u64, record: &Record, block: &'a [u8], interfaces: &'a [Interface]) -> Self {
+        Self {
+            number,
+            time: record.time,
+            link_type: record.link_type,
+            interface: record.interface,
+            data: record.data.of(block),
+            original_len: record.original_len,
+            interfaces,
+        }
+    }
+
     /// The interface's name; empty where the file has none.
     #[must_use]
     pub fn interface_name(&self) -> &'a str {
@@ -207,7 +220,7 @@ impl CaptureFile {
             format: parser.format(),
             meter: parser.stream().meter().clone(),
             interfaces: Vec::new(),
-            batches: Batches::First(Box::new(parser)),
+            batches: Batches::Loaded(Box::new(parser)),
             batch: Batch::default(),
             delivered: 0,
             before: 0,
@@ -239,49 +252,62 @@ impl CaptureFile {
         Some(self.packet(place, self.batch.records.get(place)?))
     }
 
-    /// The next packets all at once, as many as are at hand, until the end or the first damage.
+    /// The next packets all at once, as many as are at hand; `None` after the end or the first damage. There may be none in a
+    /// stretch.
     pub fn next_stretch(&mut self) -> Option<Stretch<'_>> {
-        self.advance();
-        let from = self.delivered.checked_sub(1)?;
-        self.delivered = self.batch.records.len();
-        let records = self.batch.records.get(from..).filter(|records| !records.is_empty())?;
-        Some(Stretch { file: self, from, records })
+        while self.delivered >= self.batch.records.len() && !self.batches.load(&mut self.batch) {
+            if self.has_ended() {
+                return None;
+            }
+            self.batches.next(&mut self.batch);
+            self.take_over();
+        }
+        let Self { batches, batch, delivered, before, interfaces, .. } = self;
+        let (from, number) = (*delivered, *before + *delivered as u64);
+        *delivered = batch.records.len();
+        let (block, records) = match batches.walk() {
+            Some(walk) => (walk.block(), Records::Walk(walk)),
+            None => (batch.block.as_slice(), Records::Listed(batch.records.get(from..).unwrap_or_default().iter())),
+        };
+        Some(Stretch { block, interfaces, number, records })
     }
 
     /// The packet at this place of the batch.
     #[inline]
     fn packet(&self, place: usize, record: &Record) -> RawPacket<'_> {
-        RawPacket {
-            number: self.before + place as u64 + 1,
-            time: record.time,
-            link_type: record.link_type,
-            interface: record.interface,
-            data: record.data.of(&self.batch.block),
-            original_len: record.original_len,
-            interfaces: &self.interfaces,
-        }
+        RawPacket::new(self.before + place as u64 + 1, record, &self.batch.block, &self.interfaces)
     }
 
     /// Goes to the first packet of the next batch that has any.
     #[cold]
     fn go_on(&mut self) {
-        loop {
-            self.before += self.batch.records.len() as u64;
-            self.batch.records.clear();
-            self.delivered = 1;
-            if matches!(self.batches, Batches::Ended) {
-                (self.batch.block, self.batch.records) = (Vec::new(), Vec::new());
-                return;
-            }
+        while !self.has_ended() {
             self.batches.next(&mut self.batch);
-            self.interfaces.append(&mut self.batch.interfaces);
-            if let Some(End { damaged, dropped }) = self.batch.end.take() {
-                self.damaged = damaged;
-                self.interfaces.iter_mut().zip(dropped).for_each(|(interface, dropped)| interface.dropped = dropped);
-            }
+            self.take_over();
             if !self.batch.records.is_empty() {
-                return;
+                break;
             }
+        }
+        self.delivered = 1;
+    }
+
+    /// Whether there is no batch after this one, which was used; then it is forgotten.
+    fn has_ended(&mut self) -> bool {
+        let ended = matches!(self.batches, Batches::Ended);
+        if ended {
+            (self.batch.block, self.batch.records) = (Vec::new(), Vec::new());
+        }
+        ended
+    }
+
+    /// Takes note of what came with a batch.
+    fn take_over(&mut self) {
+        self.delivered = 0;
+        self.before = self.batch.totals.packets - self.batch.records.len() as u64;
+        self.interfaces.append(&mut self.batch.interfaces);
+        if let Some(End { damaged, dropped }) = self.batch.end.take() {
+            self.damaged = damaged;
+            self.interfaces.iter_mut().zip(dropped).for_each(|(interface, dropped)| interface.dropped = dropped);
         }
     }
 
@@ -344,23 +370,38 @@ impl CaptureFile {
 
 /// Packets that follow each other and lie in one block.
 pub struct Stretch<'a> {
-    file: &'a CaptureFile,
-    from: usize,
-    records: &'a [Record],
+    block: &'a [u8],
+    interfaces: &'a [Interface],
+    /// Of the packet before.
+    number: u64,
+    records: Records<'a>,
+}
+
+enum Records<'a> {
+    Listed(std::slice::Iter<'a, Record>),
+    Walk(Walk<'a>),
 }
 
 impl<'a> Stretch<'a> {
     /// What the packets' bytes are parts of.
     #[must_use]
-    pub fn block(&self) -> &'a [u8] {
-        &self.file.batch.block
+    pub const fn block(&self) -> &'a [u8] {
+        self.block
     }
+}
 
-    /// The packets, in the file's order.
+/// The packets, in the file's order.
+impl<'a> Iterator for Stretch<'a> {
+    type Item = RawPacket<'a>;
+
     #[inline]
-    pub fn packets(&self) -> impl Iterator<Item = RawPacket<'a>> {
-        let file = self.file;
-        self.records.iter().zip(self.from..).map(move |(record, place)| file.packet(place, record))
+    fn next(&mut self) -> Option<RawPacket<'a>> {
+        let record = match &mut self.records {
+            Records::Listed(records) => *records.next()?,
+            Records::Walk(walk) => walk.next()?,
+        };
+        self.number += 1;
+        Some(RawPacket::new(self.number, &record, self.block, self.interfaces))
     }
 }
 

@@ -1,9 +1,10 @@
 //! From a file's bytes to batches of its packets, each with the block that they lie in.
 //!
 //! The first block, which is read when a file is opened, is parsed by whoever asks for packets, and of a plain file every
-//! other one too: a block that another processor has read costs more to fetch from it than it took to read. For what has to
-//! be unpacked or waited for there is a thread, so that this and parsing run beside what the packets are for. Batches go
-//! through a short channel; used ones go back, so that nothing is allocated for a block once a file is under way.
+//! other one too: a block that another processor has read costs more to fetch from it than it took to read. There, packets
+//! of the pcap format need not even be listed, but are found as they are asked for. For what has to be unpacked or waited for
+//! there is a thread, so that this and parsing run beside what the packets are for. Batches go through a short channel; used
+//! ones go back, so that nothing is allocated for a block once a file is under way.
 
 use std::fmt;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -13,6 +14,7 @@ use distwatch_engine::time::Timestamp;
 
 use super::Interface;
 use super::pcap::Pcap;
+use super::pcap::WholePackets;
 use super::pcapng::{self, PcapNg};
 use super::stream::{Place, Stream};
 
@@ -54,17 +56,18 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, records: &[Record]) {
-        let Some(one) = records.first() else { return };
-        let (mut first, mut last) = (self.first.unwrap_or(one.time), self.last.unwrap_or(one.time));
-        for record in records {
-            let captured = record.data.len();
-            self.bytes = self.bytes.saturating_add(captured as u64);
-            self.truncated += u64::from(record.original_len as usize > captured);
-            (first, last) = (first.min(record.time), last.max(record.time));
+    #[inline]
+    fn add(&mut self, record: &Record) {
+        let (time, captured) = (record.time, record.data.len());
+        self.packets += 1;
+        self.bytes = self.bytes.saturating_add(captured as u64);
+        self.truncated += u64::from(record.original_len as usize > captured);
+        if self.first.is_none_or(|first| time < first) {
+            self.first = Some(time);
         }
-        self.packets += records.len() as u64;
-        (self.first, self.last) = (Some(first), Some(last));
+        if self.last.is_none_or(|last| time > last) {
+            self.last = Some(time);
+        }
     }
 }
 
@@ -139,14 +142,14 @@ impl Parser {
         batch.records.clear();
         let stopped = match format {
             Format::Pcap(pcap) => {
-                pcap.gather_whole(stream, &mut batch.records);
+                batch.records.extend(pcap.walk(stream).into_iter().flatten());
                 gather(&mut batch.records, before, |number| pcap.advance(stream, interfaces, number))
             }
             Format::PcapNg(pcapng) => {
                 gather(&mut batch.records, before, |number| pcapng.advance(stream, interfaces, number))
             }
         };
-        totals.add(&batch.records);
+        batch.records.iter().for_each(|record| totals.add(record));
         batch.end = match stopped {
             Ok(Some(need)) => {
                 self.need = need;
@@ -163,8 +166,28 @@ impl Parser {
 
     /// Loads the next block and fills a batch from it.
     fn go_on(&mut self, batch: &mut Batch) {
-        self.stream.load(self.need, std::mem::take(&mut batch.block));
+        self.load(batch);
         self.parse(batch);
+    }
+
+    /// Loads the next block into the memory of one that was used.
+    fn load(&mut self, batch: &mut Batch) {
+        self.stream.load(self.need, std::mem::take(&mut batch.block));
+    }
+
+    /// Whether packets can be found one by one, without a list of them.
+    const fn can_walk(&self) -> bool {
+        matches!(self.format, Format::Pcap(_))
+    }
+
+    /// The packets of the block that is loaded, which are taken as they are asked for. What is left is for
+    /// [`parse`](Self::parse), as is the block.
+    fn walk(&mut self) -> Option<Walk<'_>> {
+        let Self { stream, format, totals, .. } = self;
+        match format {
+            Format::Pcap(pcap) => pcap.walk(stream).map(|records| Walk { records, totals }),
+            Format::PcapNg(_) => None,
+        }
     }
 
     /// The end, by damage or because nothing follows. Damage below the format (of the compression, of the disk)
@@ -197,10 +220,34 @@ fn gather(
     }
 }
 
+/// The packets of a block, found and counted as they are asked for.
+pub(super) struct Walk<'a> {
+    records: WholePackets<'a>,
+    totals: &'a mut Totals,
+}
+
+impl<'a> Walk<'a> {
+    /// What they are parts of.
+    pub(super) const fn block(&self) -> &'a [u8] {
+        self.records.block()
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Record;
+
+    #[inline]
+    fn next(&mut self) -> Option<Record> {
+        let record = self.records.next()?;
+        self.totals.add(&record);
+        Some(record)
+    }
+}
+
 /// Where batches come from.
 pub(super) enum Batches {
-    /// From here: the first block has not been parsed.
-    First(Box<Parser>),
+    /// From here: a block is loaded, of which not all has been parsed.
+    Loaded(Box<Parser>),
     /// From here, or from a thread where there is need of one.
     Idle(Box<Parser>),
     /// From the thread.
@@ -210,10 +257,34 @@ pub(super) enum Batches {
 }
 
 impl Batches {
+    /// Loads the next block and lists nothing of it, where its packets can be found one by one: in a plain file. What remains
+    /// of it is in the next batch.
+    pub(super) fn load(&mut self, batch: &mut Batch) -> bool {
+        match std::mem::replace(self, Self::Ended) {
+            Self::Idle(mut parser) if parser.stream().is_plain_file() && parser.can_walk() => {
+                parser.load(batch);
+                *self = Self::Loaded(parser);
+                true
+            }
+            other => {
+                *self = other;
+                false
+            }
+        }
+    }
+
+    /// The packets of the block that was loaded.
+    pub(super) fn walk(&mut self) -> Option<Walk<'_>> {
+        match self {
+            Self::Loaded(parser) => parser.walk(),
+            _ => None,
+        }
+    }
+
     /// Puts the next batch in the place of one that was used. There must be one: the last had no end.
     pub(super) fn next(&mut self, batch: &mut Batch) {
         *self = match std::mem::replace(self, Self::Ended) {
-            Self::First(mut parser) => {
+            Self::Loaded(mut parser) => {
                 parser.parse(batch);
                 Self::Idle(parser)
             }

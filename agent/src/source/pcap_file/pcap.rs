@@ -10,7 +10,7 @@ use distwatch_engine::time::Timestamp;
 
 use super::clock::Clock;
 use super::parser::{Damage, Record, Step, cut};
-use super::stream::Stream;
+use super::stream::{Rest, Stream};
 use super::{Interface, MAX_PACKET, Order};
 
 const FILE_HEADER: usize = 24;
@@ -51,24 +51,10 @@ impl Pcap {
         if self.record_header == RECORD_HEADER { "pcap" } else { "pcap (modified)" }
     }
 
-    /// All packets that lie whole in what is left of the block, as nearly all do: whatever else is there, damage included,
-    /// is left to [`advance`](Self::advance).
-    pub(super) fn gather_whole(&self, stream: &mut Stream, records: &mut Vec<Record>) {
-        let Some(link_type) = self.link_type else { return };
-        let (here, bytes) = (stream.here(), stream.rest());
-        let mut rest = bytes;
-        while let Some(header) = rest.first_chunk::<RECORD_HEADER>() {
-            let [seconds, fraction, captured, original_len] = self.fields(header);
-            let len = captured as usize;
-            if captured > MAX_PACKET || rest.len() < self.record_header + len {
-                break;
-            }
-            let data = here.part(bytes.len() - rest.len() + self.record_header, len);
-            records.push(Record { time: self.time(seconds, fraction), link_type, interface: 0, data, original_len });
-            rest = rest.get(self.record_header + len..).unwrap_or_default();
-        }
-        let taken = bytes.len() - rest.len();
-        stream.take(taken);
+    /// Goes through the packets that lie whole in what is left of the block, as nearly all do, and takes them: whatever else
+    /// is there, damage and the file's header included, is left to [`advance`](Self::advance).
+    pub(super) fn walk<'a>(&'a self, stream: &'a mut Stream) -> Option<WholePackets<'a>> {
+        Some(WholePackets { pcap: self, link_type: self.link_type?, rest: stream.lend() })
     }
 
     /// The four numbers that a record begins with.
@@ -159,5 +145,35 @@ impl Pcap {
         interfaces.push(Interface { name: None, description: None, link_type, snap_len, dropped: None, clock });
         self.link_type = Some(link_type);
         Ok(Some(link_type))
+    }
+}
+
+/// The packets that lie whole in a block, found as they are asked for.
+pub(super) struct WholePackets<'a> {
+    pcap: &'a Pcap,
+    link_type: LinkType,
+    rest: Rest<'a>,
+}
+
+impl<'a> WholePackets<'a> {
+    /// What they are parts of.
+    pub(super) const fn block(&self) -> &'a [u8] {
+        self.rest.block()
+    }
+}
+
+impl Iterator for WholePackets<'_> {
+    type Item = Record;
+
+    #[inline]
+    fn next(&mut self) -> Option<Record> {
+        let Self { pcap, link_type, rest } = self;
+        let [seconds, fraction, captured, original_len] = pcap.fields(rest.bytes().first_chunk()?);
+        if captured > MAX_PACKET {
+            return None;
+        }
+        let len = captured as usize;
+        let data = rest.take(pcap.record_header + len)?.part(pcap.record_header, len);
+        Some(Record { time: pcap.time(seconds, fraction), link_type: *link_type, interface: 0, data, original_len })
     }
 }

@@ -201,10 +201,10 @@ impl Stream {
         Some(place)
     }
 
-    /// Where what is left of the block lies.
-    #[inline]
-    pub(super) const fn here(&self) -> Place {
-        Place { start: self.at as u32, len: self.left() as u32 }
+    /// What is left of the block, to be taken from while the block is borrowed.
+    pub(super) fn lend(&mut self) -> Rest<'_> {
+        self.lent = true;
+        Rest { block: self.block.get(..self.end).unwrap_or_default(), at: &mut self.at, position: &mut self.position }
     }
 
     /// The bytes at a place of the block.
@@ -336,6 +336,38 @@ impl Stream {
         }
         let hex: Vec<String> = start.iter().map(|byte| format!("{byte:02x}")).collect();
         Some(format!("{packed} begins with {} (\"{}\")", hex.join(" "), start.escape_ascii()))
+    }
+}
+
+/// What is left of a block.
+pub(super) struct Rest<'a> {
+    block: &'a [u8],
+    at: &'a mut usize,
+    position: &'a mut u64,
+}
+
+impl<'a> Rest<'a> {
+    /// The block, what was taken included.
+    pub(super) const fn block(&self) -> &'a [u8] {
+        self.block
+    }
+
+    /// What is left.
+    #[inline]
+    pub(super) fn bytes(&self) -> &'a [u8] {
+        self.block.get(*self.at..).unwrap_or_default()
+    }
+
+    /// As [`Stream::take`].
+    #[inline]
+    pub(super) fn take(&mut self, len: usize) -> Option<Place> {
+        if self.block.len() - *self.at < len {
+            return None;
+        }
+        let place = Place { start: *self.at as u32, len: len as u32 };
+        *self.at += len;
+        *self.position += len as u64;
+        Some(place)
     }
 }
 

@@ -344,21 +344,29 @@ fn a_pcapng_file_is_read_past_all_that_is_longer_than_what_is_read_at_once() {
 
 #[test]
 fn packets_come_in_stretches_that_are_the_file() {
-    for bytes in [long_capture(), bytes_of("two-interfaces-otp27.pcapng")] {
-        let expected = read(bytes.clone()).0;
-        let mut file = open(bytes).unwrap();
-        let mut packets: Vec<Owned> = file.next().map(Owned::from).into_iter().collect();
-        while let Some(stretch) = file.next_stretch() {
-            let block = stretch.block().as_ptr_range();
-            for packet in stretch.packets() {
-                let data = packet.data.as_ptr_range();
-                assert!(block.start <= data.start && data.end <= block.end);
-                packets.push(packet.into());
+    let (whole, mut damaged) = (long_capture(), long_capture());
+    let cut = whole[..whole.len() - 900_000].to_vec();
+    // The captured length of the last packet.
+    let last = whole.len() - read(whole.clone()).0.last().map_or(0, |packet| packet.data.len());
+    damaged[last - 8..last - 4].fill(0xff);
+    for bytes in [whole, cut, damaged, bytes_of("two-interfaces-otp27.pcapng")] {
+        let (expected, report) = read(bytes.clone());
+        let plain = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(plain.path(), &bytes).unwrap();
+        for mut file in [open(bytes).unwrap(), CaptureFile::open(plain.path()).unwrap()] {
+            let mut packets: Vec<Owned> = file.next().map(Owned::from).into_iter().collect();
+            while let Some(stretch) = file.next_stretch() {
+                let block = stretch.block().as_ptr_range();
+                for packet in stretch {
+                    let data = packet.data.as_ptr_range();
+                    assert!(block.start <= data.start && data.end <= block.end);
+                    packets.push(packet.into());
+                }
             }
+            assert!(packets == expected);
+            assert_eq!(Capture { path: report.path.clone(), ..file.summary() }, report);
+            assert!(file.next_stretch().is_none() && file.next().is_none());
         }
-        assert!(packets == expected);
-        assert_eq!(file.summary().packets, expected.len() as u64);
-        assert!(file.next_stretch().is_none() && file.next().is_none());
     }
 }
 
