@@ -65,7 +65,8 @@ impl Analysis {
 
     /// Takes one packet. What is due at its time happens first or with it.
     pub fn handle_packet(&mut self, packet: &Packet<'_>, listener: &mut impl Listener) {
-        self.handle_lent_packet(packet, &[], listener);
+        self.engine.handle_packet(packet);
+        self.follow(packet, listener);
     }
 
     /// The same for one whose bytes lie in a block that stays until [`Analysis::return_block`]; see
@@ -73,6 +74,12 @@ impl Analysis {
     #[inline]
     pub fn handle_lent_packet(&mut self, packet: &Packet<'_>, block: &[u8], listener: &mut impl Listener) {
         self.engine.handle_lent_packet(packet, block);
+        self.follow(packet, listener);
+    }
+
+    /// Does what comes of a packet.
+    #[inline]
+    fn follow(&mut self, packet: &Packet<'_>, listener: &mut impl Listener) {
         if self.engine.has_events() {
             self.drain(listener);
         }
