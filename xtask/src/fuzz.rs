@@ -9,8 +9,8 @@ use anyhow::{Context, bail};
 use crate::run::{forget_package, repository, run as run_program, text, which};
 use crate::setup;
 
-/// How long a smoke test gives each target: enough to run the whole corpus and a few hundred thousand mutations of it.
-const SMOKE_SECONDS: u64 = 20;
+/// How long a smoke test gives each target: enough to run the whole corpus and, of what is fast, some hundred thousand mutations of it.
+const SMOKE_SECONDS: u64 = 10;
 /// Without `--smoke` or `--seconds`.
 const DEFAULT_SECONDS: u64 = 300;
 /// Memory of one target. Every decoder has its limits; passing this is a finding.
