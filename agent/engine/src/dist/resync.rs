@@ -110,7 +110,8 @@ pub(super) fn find(bytes: &[u8], framing: Framing) -> Found {
                     _ => 0,
                 };
                 let next = rest.len().saturating_sub(4 + length);
-                let need = if next < 4 { 4 + length + 4 } else { 4 + length + START };
+                // Of the start behind it, each octet may tell that it is none, also the last one that ever comes.
+                let need = 4 + length + if next < 4 { 4 } else { next + 1 };
                 return Found::Pending { from, need: need.max(START) };
             }
         }
@@ -146,6 +147,17 @@ mod tests {
         bytes.truncate(7 + FRAME.len());
         bytes.extend(b"\0\0\0\0");
         assert_eq!(find(&bytes, Framing::Header), Found::At(7));
+    }
+
+    #[test]
+    fn a_beginning_is_given_up_with_the_first_octet_that_tells() {
+        let mut bytes = FRAME.to_vec();
+        bytes.extend(b"\0\0\0\x20");
+        assert_eq!(find(&bytes, Framing::Any), Found::Pending { from: 0, need: bytes.len() + 1 });
+        bytes.push(0x83);
+        assert_eq!(find(&bytes, Framing::Any), Found::Pending { from: 0, need: bytes.len() + 1 });
+        bytes.push(b'!');
+        assert!(matches!(find(&bytes, Framing::Any), Found::Pending { from, .. } if from > FRAME.len() - START));
     }
 
     #[test]
