@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::feed::Batch;
 use super::journal::Journal;
 use super::output::{Output, Written};
-use super::queue::{Inlet, queue};
+use super::queue::{Gauge, Inlet, queue};
 use super::untold::Untold;
 use crate::http::Recent;
 use crate::sink::{Outgoing, Sinks};
@@ -57,6 +57,8 @@ pub struct FanOut {
     output: Option<Arc<Written>>,
     unkept: Arc<AtomicU64>,
     untold: Arc<Untold>,
+    /// The queue here, and that before standard output.
+    queues: Vec<Gauge>,
 }
 
 /// Between two looks whether there is room.
@@ -78,6 +80,7 @@ impl FanOut {
         let counts = output.as_ref().map(Output::counts);
         let dropped = Arc::<AtomicU64>::default();
         let of_thread = Arc::clone(&dropped);
+        let queues = iter::once(batches.gauge()).chain(output.as_ref().and_then(Output::gauge)).collect();
         let untold = Arc::<Untold>::default();
         let not_printed = Arc::clone(&untold);
         let thread = std::thread::Builder::new().name("records".into()).spawn(move || {
@@ -107,7 +110,8 @@ impl FanOut {
             // Whoever waits for the end may be gone.
             let _ = finished.send(output);
         })?;
-        Ok(Self { batches: Some(batches), thread: Some(thread), done, dropped, output: counts, unkept, untold })
+        let batches = Some(batches);
+        Ok(Self { batches, thread: Some(thread), done, dropped, output: counts, unkept, untold, queues })
     }
 
     /// Hands records over; when the queue is full they are dropped and counted. Returns whether they were taken.
@@ -136,6 +140,13 @@ impl FanOut {
     #[cfg(test)]
     pub(crate) fn lose(&self, batch: &Batch) {
         self.untold.add(batch);
+    }
+
+    /// Whether all that was offered has gone out. What is told again before is dropped again, and whoever is not late hears it over
+    /// and over.
+    #[must_use]
+    pub fn has_caught_up(&self) -> bool {
+        self.queues.iter().all(Gauge::is_empty)
     }
 
     /// Findings of which something was dropped and that are to be told again, by their fingerprints: at most so many.
@@ -229,6 +240,40 @@ mod tests {
         });
         assert!(fan_out.finish(Duration::from_secs(60)));
         assert!(lines.try_iter().last().unwrap().contains("\"last\""));
+    }
+
+    /// Writes nothing before the other end is gone.
+    struct Stuck(Receiver<()>);
+
+    impl io::Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn it_has_not_caught_up_before_standard_output_has() {
+        let (go, stop) = channel();
+        let fan_out = FanOut::start(Vec::new(), Some(Output::start(Stuck(stop)).unwrap()), None).unwrap();
+        assert!(fan_out.has_caught_up());
+        let mut writer = Writer::new(Form::Ndjson, Audience::All, "h".into());
+        let alert = sample::report().alerts.remove(0);
+        while fan_out.take_untold(1).is_empty() {
+            writer.write_alert(&alert);
+            fan_out.offer(writer.take());
+        }
+        assert!(!fan_out.has_caught_up(), "more is under way than a queue holds");
+        drop(go);
+        let until = Instant::now() + Duration::from_secs(60);
+        while !fan_out.has_caught_up() {
+            assert!(Instant::now() < until);
+            std::thread::yield_now();
+        }
     }
 
     #[test]

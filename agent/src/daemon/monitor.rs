@@ -422,9 +422,11 @@ impl Monitor {
             let weird = Weird { name: "findings-not-kept".into(), layer: "output".into(), detail, packet: None };
             self.say(now, EventBody::Weird(weird));
         }
-        let untold = self.records.take_untold(AGAIN);
-        if !untold.is_empty() {
-            self.analysis.tell_again(&untold, now, &mut self.writer);
+        if self.records.has_caught_up() {
+            let untold = self.records.take_untold(AGAIN);
+            if !untold.is_empty() {
+                self.analysis.tell_again(&untold, now, &mut self.writer);
+            }
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::feed::Batch;
-use super::queue::{Inlet, Outlet, queue};
+use super::queue::{Gauge, Inlet, Outlet, queue};
 
 /// What became of records.
 #[derive(Debug, Default)]
@@ -53,6 +53,11 @@ impl Output {
         batches.offer(batch).inspect_err(|batch| {
             self.shared.dropped.fetch_add(batch.printed(), Ordering::Relaxed);
         })
+    }
+
+    /// Whether records wait.
+    pub(super) fn gauge(&self) -> Option<Gauge> {
+        self.batches.as_ref().map(Inlet::gauge)
     }
 
     /// What becomes of records.

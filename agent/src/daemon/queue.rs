@@ -34,7 +34,23 @@ pub(super) fn queue() -> (Inlet, Outlet) {
     (Inlet { batches: sender, waiting: Arc::clone(&waiting) }, Outlet { batches: receiver, waiting })
 }
 
+/// Whether there is nothing in a queue.
+#[derive(Clone, Debug)]
+pub(super) struct Gauge(Arc<AtomicUsize>);
+
+impl Gauge {
+    /// All that was put in has been taken out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
 impl Inlet {
+    /// For whoever wants to know later whether the queue is empty.
+    pub(super) fn gauge(&self) -> Gauge {
+        Gauge(Arc::clone(&self.waiting))
+    }
+
     /// Puts a batch in.
     ///
     /// # Errors
@@ -97,8 +113,9 @@ mod tests {
         while outlet.try_take().is_some() {}
         assert!(inlet.offer(of(2 * OCTETS)).is_ok(), "alone, whatever its size");
         assert!(inlet.offer(of(1)).is_err());
+        assert!(!inlet.gauge().is_empty());
         assert!(outlet.take().is_some());
-        assert_eq!(outlet.waiting.load(Ordering::Relaxed), 0);
+        assert!(inlet.gauge().is_empty());
     }
 
     #[test]
