@@ -1,6 +1,7 @@
 //! Everything of distwatch that touches the world: sources of packets, sinks, configuration and the commands.
 
 pub mod cli;
+mod clocks;
 pub mod cmd;
 pub mod config;
 pub mod daemon;

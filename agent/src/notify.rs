@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use rustix::time::{ClockId, clock_gettime};
+use crate::clocks;
 
 /// How long a message may take to be taken.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -22,8 +22,7 @@ pub fn ready(status: &str) {
 
 /// The configuration is being loaded anew; [`ready`] says that this is over.
 pub fn reloading() {
-    let now = clock_gettime(ClockId::Monotonic);
-    let microseconds = now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1000);
+    let microseconds = clocks::monotonic() / 1000;
     // systemd takes the one only with the other, by which it knows that this answers its last request.
     send(&format!("RELOADING=1\nMONOTONIC_USEC={microseconds}\n"));
 }

@@ -1,9 +1,8 @@
 //! What time of day a moment of `CLOCK_MONOTONIC` is.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use distwatch_engine::time::Timestamp;
-use rustix::time::{ClockId, clock_gettime};
+
+use crate::clocks::{monotonic, wall};
 
 /// The two clocks as they stood together when the daemon began.
 ///
@@ -47,20 +46,6 @@ impl Clock {
     pub fn step(&self) -> i64 {
         wall().saturating_sub(self.now().as_nanos())
     }
-}
-
-/// The monotonic clock, in nanoseconds.
-fn monotonic() -> u64 {
-    nanos(clock_gettime(ClockId::Monotonic)).cast_unsigned()
-}
-
-fn wall() -> i64 {
-    let since = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or_else(|before| -since(before.duration()), since)
-}
-
-const fn nanos(time: rustix::time::Timespec) -> i64 {
-    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use distwatch_engine::cluster::SocketOwner;
 use distwatch_engine::model::Process;
 use distwatch_engine::time::Timestamp;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::Snapshot;
 use super::inventory::Inventory;
 use super::process;
+use crate::clocks;
 use crate::source::live::SocketSeen;
 
 /// Where a hierarchy of version 2 may be mounted: alone, or on hybrid hosts beside the others.
@@ -100,12 +100,8 @@ impl Inventory {
 
 /// Whether a process that was started at so many clock ticks after the boot can have done something at `monotonic` nanoseconds.
 fn began_before(ticks: u64, monotonic: u64) -> bool {
-    let nanos = |clock| {
-        let now = clock_gettime(clock);
-        u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
-    };
     // The one clock stands still while the host sleeps, and the other does not.
-    let slept = nanos(ClockId::Boottime).saturating_sub(nanos(ClockId::Monotonic));
+    let slept = clocks::boottime().saturating_sub(clocks::monotonic());
     let began = ticks.saturating_mul(1_000_000_000 / TICKS);
     began <= monotonic.saturating_add(slept).saturating_add(1_000_000_000 / TICKS)
 }
@@ -118,8 +114,7 @@ mod tests {
 
     #[test]
     fn a_process_that_began_after_the_listener_was_made_is_another_one_with_its_number() {
-        let now = clock_gettime(ClockId::Monotonic);
-        let now = u64::try_from(now.tv_sec).unwrap() * 1_000_000_000;
+        let now = clocks::monotonic();
         let accepted_by = |owned| SocketSeen {
             monotonic: now,
             local: "10.0.0.1:9100".parse().unwrap(),

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use distwatch_engine::event::Expected;
 use distwatch_engine::model::Process;
 use distwatch_engine::policy::Ports;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::cgroup::Groups;
 use super::epmd::Registered;
 use super::process::{self, Identity, Inspected, Kind};
 use super::sockets::{self, TcpSocket, TcpState};
+use crate::clocks::monotonic;
 
 /// How much one scan may cost, and where it looks.
 #[derive(Clone, Debug)]
@@ -466,12 +466,6 @@ impl Inventory {
 }
 
 /// Whether it is one of those that this is about.
-/// `CLOCK_MONOTONIC`, in nanoseconds.
-fn monotonic() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
-}
-
 fn is_ours(known: &Known) -> bool {
     known.inspected.kind != Kind::Other
 }

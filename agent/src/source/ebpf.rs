@@ -29,7 +29,7 @@ use distwatch_engine::event::Expected;
 use distwatch_engine::packet::LinkType;
 use globset::{GlobBuilder, GlobSet};
 use rustix::event::{PollFd, PollFlags};
-use rustix::time::{ClockId, Timespec, clock_gettime};
+use rustix::time::Timespec;
 
 use self::attach::Attachments;
 use self::btf::NamespaceFields;
@@ -38,6 +38,7 @@ use self::layout::{Plain, is_scoped};
 use self::listeners::Listeners;
 use self::namespace::Interfaces;
 use self::sockets::Sockets;
+use crate::clocks::monotonic;
 use crate::memory;
 use crate::source::link_changes::LinkChanges;
 use crate::source::live::{Books, Captured, FlowCounts, FlowEnds, LiveSource, Lost, SocketSeen, Verdict};
@@ -405,10 +406,4 @@ fn unlock_memory() {
         // Newer kernels do not need it, and older ones say what they lack.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: maximum, maximum });
     }
-}
-
-/// `CLOCK_MONOTONIC`, in nanoseconds.
-fn monotonic() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }

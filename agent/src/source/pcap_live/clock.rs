@@ -1,8 +1,6 @@
 //! From the wall clock, which the kernel stamps packets with, to the monotonic one.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use rustix::time::{ClockId, clock_gettime};
+use crate::clocks;
 
 /// How long a packet may have waited in the kernel's buffer although nothing was to be read: a block of the buffer is
 /// handed over when it is full or its time is up, which is much sooner.
@@ -19,22 +17,11 @@ pub(super) struct Now {
 impl Now {
     /// Reads both clocks, the wall clock between two readings of the other.
     pub(super) fn read() -> Self {
-        let before = monotonic_nanos();
-        let wall = wall_nanos();
-        let monotonic = monotonic_nanos();
-        let middle = (before + monotonic) / 2;
-        Self { monotonic: u64::try_from(monotonic).unwrap_or(0), ahead: wall - middle }
+        let before = clocks::monotonic();
+        let wall = clocks::wall();
+        let monotonic = clocks::monotonic();
+        Self { monotonic, ahead: i128::from(wall) - i128::from(before.midpoint(monotonic)) }
     }
-}
-
-fn monotonic_nanos() -> i128 {
-    let time = clock_gettime(ClockId::Monotonic);
-    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
-}
-
-fn wall_nanos() -> i128 {
-    let since = |duration: Duration| i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX);
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or_else(|before| -since(before.duration()), since)
 }
 
 /// Converts stamps. A stamp was made by the wall clock as it was set when the packet passed, which may be another setting
